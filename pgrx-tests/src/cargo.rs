@@ -1,7 +1,7 @@
 //! Runs cargo for this workspace, and builds the extension with it.
 //!
-//! The extension has a target folder of its own per PostgreSQL version: a `cdylib` carries no hash in its
-//! file name, so builds with and without a `pgNN` feature would overwrite each other in a shared one.
+//! The extension has a target folder for each PostgreSQL version. The file name of a `cdylib` contains no hash, so
+//! builds with and without a `pgNN` feature would overwrite each other in a shared one.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use crate::server::PgConfig;
 /// How the extension is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// Built in seconds: tests and demo.
+    /// Built in seconds, for tests and the demo.
     Dev,
-    /// As users run it: the benchmark.
+    /// As users run it, for benchmarks.
     Release,
 }
 
@@ -26,15 +26,15 @@ pub fn workspace() -> PathBuf {
     member.parent().unwrap_or(member).to_path_buf()
 }
 
-/// The target folder this program was built in.
+/// The target folder that this program was built in.
 pub fn target_dir() -> PathBuf {
     let program = env::current_exe().unwrap_or_default();
     let tagged = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
     tagged.map_or_else(|| workspace().join("target"), Path::to_path_buf)
 }
 
-/// A cargo at the root of the workspace, without what an outer `cargo run` or `cargo test` has put into the
-/// environment: build scripts that look at it would rebuild each time.
+/// A cargo command at the root of the workspace. It drops the variables that an outer `cargo run` or `cargo test` has
+/// set, because build scripts that depend on them would run again each time.
 pub fn command() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace());
@@ -48,8 +48,8 @@ pub fn command() -> Command {
     cargo
 }
 
-/// Adds what selects the extension's shell for one PostgreSQL: features, headers and target folder. What tests run has
-/// the failpoints as well.
+/// Adds the options that build the extension for one PostgreSQL version: features, headers and target folder. Builds
+/// for tests also have the failpoints.
 pub fn for_server(cargo: &mut Command, pg: &PgConfig, profile: Profile) {
     let failpoints = if profile == Profile::Dev { ",failpoints" } else { "" };
     cargo
@@ -60,7 +60,7 @@ pub fn for_server(cargo: &mut Command, pg: &PgConfig, profile: Profile) {
         .env("PGRX_PG_CONFIG_PATH", pg.path());
 }
 
-/// Builds the extension and returns its library; at once when nothing has changed.
+/// Builds the extension, unless nothing has changed, and returns its library.
 pub fn build_extension(pg: &PgConfig, profile: Profile) -> Result<PathBuf> {
     let folder = if profile == Profile::Release { "release" } else { "debug" };
     let library = extension_target(pg).join(folder).join(LIBRARY);

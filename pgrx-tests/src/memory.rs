@@ -1,4 +1,4 @@
-//! How much memory processes take, as the kernel counts it.
+//! The memory of processes, as the kernel counts it.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use postgres::Client;
 
-/// How often a process that may end is looked at.
+/// How often to look at a process that may end.
 const OFTEN: Duration = Duration::from_millis(2);
 
-/// The most memory that a process has had so far (VmHWM), in bytes, shared memory it has looked at included.
+/// The peak memory of a process so far (VmHWM) in bytes, including the shared memory that it has touched.
 pub fn peak_of(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("no such process")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
@@ -19,14 +19,14 @@ pub fn peak_of(pid: u32) -> Result<u64> {
     Ok(kilobytes << 10)
 }
 
-/// The most memory that a session has had so far, in bytes.
+/// The peak memory of a session so far, in bytes.
 pub fn peak_of_session(db: &mut Client) -> Result<u64> {
     let pid: i32 = db.query_one("select pg_backend_pid()", &[])?.get(0);
     peak_of(u32::try_from(pid)?)
 }
 
-/// Runs `work`; with its result, the most memory that a process found by `find` has had meanwhile. There may be none for a
-/// while, or one after the other.
+/// Runs `work` and returns its result, with the peak memory of the processes that `find` has found meanwhile. There may
+/// be none for a while, or several one after the other.
 pub fn peak_meanwhile<T>(
     find: impl Fn() -> Option<u32> + Send,
     work: impl FnOnce() -> Result<T>,
@@ -42,7 +42,7 @@ pub fn peak_meanwhile<T>(
     most_meanwhile(look, work)
 }
 
-/// Runs `work`; with its result, the most that `look` has seen meanwhile.
+/// Runs `work` and returns its result, with the largest value that `look` has returned meanwhile.
 pub fn most_meanwhile<T, N: Copy + Default + PartialOrd + Send>(
     mut look: impl FnMut() -> N + Send,
     work: impl FnOnce() -> Result<T>,

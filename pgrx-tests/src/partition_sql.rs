@@ -1,12 +1,12 @@
-//! Statements of PL/pgSQL that detach a partition and attach it again, whatever has become of it meanwhile. A partition may
-//! be below a table that stands between it and the root, which has its name and `_box` at the end.
+//! PL/pgSQL statements that detach a partition and attach it again, in whatever state it is. A partition may be below a
+//! table between it and the root, its box, whose name is that of the partition with `_box`.
 
-/// Runs such statements.
+/// Makes one statement of these PL/pgSQL statements.
 pub(crate) fn block(statements: &str) -> String {
     format!("do $block$ declare above text; begin {statements} end $block$")
 }
 
-/// From whatever it is a partition of.
+/// Detaches a partition from its parent, if it has one.
 pub(crate) fn detach(part: &str) -> String {
     format!(
         "select inhparent::regclass::text into above from pg_inherits where inhrelid = '{part}'::regclass;
@@ -14,7 +14,7 @@ pub(crate) fn detach(part: &str) -> String {
     )
 }
 
-/// To its box if there is one, and to the root if not.
+/// Attaches a partition to its box if there is one, otherwise to the root.
 pub(crate) fn attach(root: &str, part: &str, bounds: &str) -> String {
     format!(
         "if not exists (select from pg_inherits where inhrelid = '{part}'::regclass) then

@@ -1,4 +1,4 @@
-//! A cluster and a stand-in that know each other: where most integration tests begin.
+//! A cluster that delivers to a stand-in, with which most integration tests begin.
 
 use std::time::Duration;
 
@@ -10,26 +10,26 @@ use crate::server::{Builder, Cluster};
 use crate::standin::{Standin, StandinConfig, ADMIN_KEY, APP_ID};
 use crate::wait::wait_until;
 
-/// The key of the pseudonyms in tests. Logs are searched for it, so it must not occur by chance.
+/// The pseudonym key in tests. Logs are searched for it, so it must not occur by chance.
 pub const PSEUDONYM_KEY: &str = "stage-pseudonym-key-5f3a";
 
 /// How long a test waits for what should happen at once.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// The one value that a query returns.
+/// The only value that a query returns.
 #[track_caller]
 #[allow(clippy::expect_used, reason = "a query that fails is a failed test")]
 pub fn one<T: for<'a> FromSql<'a>>(db: &mut Client, query: &str) -> T {
     db.query_one(query, &[]).expect(query).get(0)
 }
 
-/// A server that delivers to a stand-in.
+/// A server that delivers to a stand-in for Algolia.
 pub struct Stage {
     pub cluster: Cluster,
     pub standin: Standin,
 }
 
-/// A stage to be: settings can be changed before it starts.
+/// A stage that has not started yet, so that its settings can be changed.
 pub type StageBuilder = Builder<StandinConfig>;
 
 impl StageBuilder {
@@ -43,7 +43,7 @@ impl StageBuilder {
     /// Starts both, and creates the extension in the database `postgres`.
     ///
     /// # Errors
-    /// When the server or the stand-in does not start.
+    /// If the server or the stand-in does not start.
     pub fn start(self) -> Result<Stage> {
         let standin = Standin::start(self.beside.clone())?;
         let cluster = self
@@ -64,12 +64,12 @@ impl Stage {
         Builder::new(StandinConfig { max_record_bytes: 100_000, ..StandinConfig::default() })
     }
 
-    /// A session of the superuser in the database `postgres`.
+    /// A superuser's session in the database `postgres`.
     pub fn admin(&self) -> Client {
         self.cluster.client("postgres", "postgres")
     }
 
-    /// The same, as soon as a server that starts or recovers takes one.
+    /// The same, but waits while the server starts or recovers.
     #[track_caller]
     #[allow(clippy::panic, reason = "spares each test a Result that would only fail it")]
     pub fn session(&self) -> Client {
@@ -79,7 +79,7 @@ impl Stage {
         }
     }
 
-    /// Waits until an index of the stand-in holds so many records.
+    /// Waits until an index of the stand-in holds this many records.
     #[track_caller]
     pub fn wait_for_records(&self, index: &str, records: usize) {
         wait_until(&format!("{records} records in index {index}"), SOON, || {

@@ -1,9 +1,9 @@
-//! The one place in which tests wait: a condition, a deadline and what was waited for.
+//! Waiting in tests, only here: for a condition, with a deadline and a name for what is awaited.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long a run of random work waits for anything before it counts as stuck.
+/// How long a random run waits before it counts as stuck.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 const PAUSE: Duration = Duration::from_millis(5);
@@ -25,7 +25,7 @@ pub fn eventually<T>(what: &str, deadline: Duration, attempt: impl FnMut() -> Op
     }
 }
 
-/// Watches `predicate` for a while, and panics with `what` as soon as it does not hold: for what must not happen.
+/// Checks `predicate` for a while, and panics with `what` as soon as it is false.
 #[track_caller]
 #[allow(clippy::panic, reason = "a condition that breaks is a failed test")]
 pub fn stays_true(what: &str, length: Duration, mut predicate: impl FnMut() -> bool) {
@@ -35,7 +35,7 @@ pub fn stays_true(what: &str, length: Duration, mut predicate: impl FnMut() -> b
     }
 }
 
-/// Polls `attempt` until it has a value; none at the deadline.
+/// Calls `attempt` until it returns a value; `None` at the deadline.
 pub(crate) fn poll<T>(deadline: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let started = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! The demo's table of document changes, and how the history gets into it.
+//! The demo's table of document changes, and how the history is inserted.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use postgres::Client;
 
 use crate::history::Change;
 
-/// Makes the table `document_changes`.
+/// Creates the table `document_changes`.
 pub fn create_table(client: &mut Client) -> Result<()> {
     Ok(client.batch_execute(
         "CREATE TABLE document_changes (
@@ -23,9 +23,9 @@ pub fn create_table(client: &mut Client) -> Result<()> {
     )?)
 }
 
-/// Copies changes into the table in one statement, telling after each how many are in.
+/// Copies changes into the table in one statement, and reports to `told` after each how many are in.
 pub fn copy(client: &mut Client, changes: &[Change], mut told: impl FnMut(usize)) -> Result<u64> {
-    // COPY takes no expressions, and times come as numbers: hence a stop on the way.
+    // COPY takes no expressions and times are numbers, so a temporary table is needed.
     let mut transaction = client.transaction()?;
     transaction.batch_execute(
         "CREATE TEMPORARY TABLE incoming (
@@ -77,7 +77,7 @@ pub fn insert(client: &mut Client, change: &Change) -> Result<()> {
     Ok(())
 }
 
-/// The text as COPY reads it. PostgreSQL takes no zero bytes.
+/// Escapes a text for COPY. PostgreSQL does not allow zero bytes.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! Short chaos runs: two whose seeds are fixed, and one that is new each time and tells its seed.
+//! Short chaos runs: two with fixed seeds, and one with a new seed each time, which it reports.
 
 use audit_algolia_tests::chaos::Chaos;
 

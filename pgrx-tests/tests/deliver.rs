@@ -24,7 +24,7 @@ const WATCH: &str = "
         time_column => 'at',
         facets => '{event, report, user_id}')";
 
-/// An administrator's session, once the log is watched.
+/// An administrator's session, once `log` is watched.
 fn watched(stage: &Stage) -> Client {
     let mut db = stage.admin();
     db.batch_execute(TABLE).unwrap();
@@ -73,7 +73,7 @@ fn a_terminated_worker_comes_back() {
 }
 
 const ROUND_TRIP: Duration = Duration::from_millis(100);
-/// More rows than are written in some round trips.
+/// More rows than are written in a few round trips.
 const MANY: u32 = 10_000;
 
 #[test]
@@ -81,7 +81,7 @@ fn a_trickle_makes_one_request_per_round_trip_whoever_makes_it() {
     for workers in [1, 2] {
         let stage = Stage::builder()
             .setting("audit_algolia.workers", workers)
-            // However quickly rows come, they fill no batch.
+            // However fast rows come, they do not fill a batch.
             .setting("audit_algolia.batch_rows", MANY)
             .standin(|standin| standin.latency = ROUND_TRIP)
             .start()
@@ -98,7 +98,7 @@ fn a_trickle_makes_one_request_per_round_trip_whoever_makes_it() {
         let round_trips = started.elapsed().as_secs_f64() / ROUND_TRIP.as_secs_f64();
         stage.wait_for_records("access_log", rows + 1);
         let requests = stage.standin.request_count() - before;
-        // The last rows are one request more.
+        // The last rows need one more request.
         assert!(
             requests as f64 <= 1.2 * (round_trips + 1.0),
             "{workers} workers: {requests} requests for {rows} rows in {round_trips:.1} round trips"

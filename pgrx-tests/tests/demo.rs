@@ -1,4 +1,4 @@
-//! The demo runs from beginning to end, says what it should, and leaves nothing behind.
+//! The demo runs from beginning to end, prints what it should, and leaves nothing behind.
 
 use std::fs;
 use std::process::{Child, Command, Output, Stdio};
@@ -25,7 +25,7 @@ fn text(output: &Output) -> String {
     format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Folders of clusters that the process has made.
+/// The clusters' folders that the process has created.
 fn folders_of(process: u32) -> Vec<String> {
     let names = fs::read_dir(clusters_folder()).into_iter().flatten().flatten();
     names

@@ -23,7 +23,7 @@ fn plain() -> Cluster {
 }
 
 fn is_running(pid: u32) -> bool {
-    // A process that has ended but whose parent has not looked yet still has a number.
+    // A process that has ended still has a PID until its parent waits for it.
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     state.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
 }
@@ -169,7 +169,7 @@ fn a_failed_test_keeps_the_folder_but_not_the_server() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// Runs as a process of its own for the two tests below; on its own it does nothing.
+/// Run as a process of its own by the two tests below; by itself it does nothing.
 #[test]
 fn owner_process() {
     if std::env::var_os("OWNS_A_CLUSTER").is_none() {
@@ -179,7 +179,7 @@ fn owner_process() {
     let (pid, watchdog) = (cluster.pid().unwrap(), cluster.watchdog());
     println!("\ncluster {pid} {watchdog} {}", cluster.socket_dir().display());
     std::io::stdout().flush().unwrap();
-    // Until it is killed, or its parent is.
+    // Until it or its parent is killed.
     let _ = std::io::stdin().read_line(&mut String::new());
 }
 
@@ -220,7 +220,7 @@ fn a_cluster_that_lost_owner_and_watchdog_is_swept_by_the_next() {
     kill(Pid::from_raw(owner.watchdog.try_into().unwrap()), Signal::SIGKILL).unwrap();
     owner.process.kill().unwrap();
     owner.process.wait().unwrap();
-    // Another test's cluster may be the next already; this one is at the latest.
+    // If another test's cluster has not cleaned up already, this one does.
     drop(plain());
     wait_until("the folder to go", SOON, || !owner.folder.exists());
     wait_until("the server to go", SOON, || !is_running(owner.server));

@@ -1,4 +1,4 @@
-//! What the project is built from: licences that are allowed, one registry, and nothing that is banned. No network.
+//! The dependencies: only allowed licences, only one registry, and nothing that is banned. Needs no network.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use std::process::Command;
 use audit_algolia_tests::cargo::workspace;
 use serde_json::Value;
 
-/// All that cargo knows of the packages, for the platform the extension is released for.
+/// Cargo's metadata of all packages, for the platform that the extension is released for.
 fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
         .current_dir(workspace())
@@ -28,7 +28,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// The quoted words of a list in `deny.toml`, from the line that opens it to the one that closes it.
+/// The quoted words in a list of `deny.toml`, from the line that opens it to the one that closes it.
 fn denied(opening: &str) -> BTreeSet<String> {
     let file = fs::read_to_string(workspace().join("deny.toml")).unwrap();
     let lines = file.lines().skip_while(|line| *line != opening).skip(1).take_while(|line| *line != "]");
@@ -38,7 +38,8 @@ fn denied(opening: &str) -> BTreeSet<String> {
     words
 }
 
-/// Whether a licence expression can be met with the licences allowed: `OR` is a choice, `AND` is not, and binds closer.
+/// Whether a licence expression is satisfied by the allowed licences: `OR` is a choice, `AND` is not and binds more
+/// tightly.
 fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
@@ -124,7 +125,7 @@ fn every_dependency_has_an_allowed_licence_and_comes_from_the_registry() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The crates the extension is built from: its normal dependencies, and theirs.
+/// The crates that the extension consists of: its normal dependencies, and theirs.
 fn built_in(metadata: &Value) -> BTreeSet<(String, String)> {
     let nodes = list(&metadata["resolve"], "nodes");
     let packages = list(metadata, "packages");

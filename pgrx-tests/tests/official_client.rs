@@ -8,7 +8,7 @@ use std::time::Duration;
 use audit_algolia_tests::standin::{Standin, StandinConfig, ADMIN_KEY, APP_ID};
 
 const SCRIPT: &str = include_str!("official_client.py");
-/// What is installed once and kept under `target/`.
+/// What is installed once and cached under `target/`.
 const PACKAGE: &str = "algoliasearch==4.48.0";
 
 #[test]
@@ -31,7 +31,7 @@ fn algolias_own_client_is_content_with_the_stand_in() {
     assert!(standin.indices().is_empty(), "the script deletes its index");
 }
 
-/// The Python of a virtual environment that holds the client; made on first use.
+/// The Python of a virtual environment with the client, created on first use.
 fn client_environment() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("official-client");
     let python = folder.join("bin/python");

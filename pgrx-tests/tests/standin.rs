@@ -1,4 +1,4 @@
-//! The stand-in Algolia takes and refuses batches as the contract says.
+//! The stand-in for Algolia accepts and refuses batches as the contract says.
 #![allow(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod support;

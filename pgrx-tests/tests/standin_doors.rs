@@ -1,4 +1,4 @@
-//! What stands around the endpoints of the stand-in: keys, compression, headers, light mode, ports.
+//! What surrounds the endpoints of the stand-in: keys, compression, headers, light mode, ports.
 #![allow(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod support;

@@ -27,7 +27,7 @@ fn faulty(fault: Fault) -> (Standin, Client) {
     (standin, client)
 }
 
-/// After its fault the stand-in serves as usual.
+/// After its fault, the stand-in works as usual.
 fn assert_served(client: &Client) {
     assert_eq!(client.attempt("POST", PATH, &body(&["after"]), &[]).expect("an answer").status, 200);
 }

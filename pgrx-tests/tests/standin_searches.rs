@@ -1,4 +1,5 @@
-//! The stand-in answers what pages and official clients ask: several queries, facet values, highlights, other origins.
+//! The stand-in answers what web pages and official clients ask: several queries, facet values, highlights, other
+//! origins.
 #![allow(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod support;
@@ -65,7 +66,7 @@ fn several_queries_go_together_for_hits_and_for_facet_values() {
     let ask = |requests: Value| client.post("/1/indexes/*/queries", &json!({ "requests": requests }));
     let answer = ask(json!([
         {"indexName": "t", "query": "", "facets": ["action"], "facetFilters": [["action:delete"]], "hitsPerPage": 2},
-        // As InstantSearch counts a facet that it filters on.
+        // As InstantSearch counts a facet by which it filters.
         {"indexName": "t", "query": "", "facets": "action", "hitsPerPage": 0, "page": 0, "analytics": false,
          "clickAnalytics": false},
         {"indexName": "t", "params": "query=row&numericFilters=%5B%22n%3C3%22%5D&clickAnalytics=true&userToken=12"},
@@ -156,7 +157,8 @@ fn a_page_of_another_origin_may_ask() {
     assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
     assert_eq!(preflight.header("access-control-allow-headers"), Some("x-algolia-api-key"));
     assert!(preflight.header("access-control-allow-methods").is_some_and(|methods| methods.contains("POST")));
-    // As the JavaScript client does in a browser: credentials in the query string, and plain text, which needs no preflight.
+    // As the JavaScript client does in a browser: credentials in the query string, and plain text, which needs no
+    // preflight request.
     let path = format!("/1/indexes/*/queries?x-algolia-application-id={APP_ID}&x-algolia-api-key=search-key");
     let body = json!({"requests": [{"indexName": "t"}]}).to_string();
     let answer = page.raw("POST", &path, body.as_bytes(), &[origin, ("content-type", "text/plain")]);
@@ -201,7 +203,7 @@ fn pages_together_are_the_whole_in_order() {
     let client = Client::of(&standin);
     let settings = json!({"attributesForFaceting": ["tags"], "customRanking": ["desc(n)"]});
     client.json("PUT", "/1/indexes/t/settings", &settings);
-    // Each rank is there several times, and one record has none.
+    // Each rank occurs several times, and one record has none.
     let records =
         (0..23).map(|n| json!({"objectID": format!("r{n:02}"), "n": n % 4, "tags": ["a", "A b", "a"]}));
     batch(&client, "t", add(records.chain([json!({"objectID": "last"})])));

@@ -1,4 +1,4 @@
-//! The rules of the house that can be read off the files. No server.
+//! Rules of the project that can be checked in its files. Needs no server.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use audit_algolia_tests::cargo::workspace;
 
-/// The files below a folder of the workspace whose names end in `.` and `extension`, in the order of their names.
+/// The files below a folder of the workspace with this extension, sorted by name.
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![workspace().join(folder)];
@@ -30,7 +30,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// The path from the workspace on.
+/// The path relative to the workspace.
 fn place(path: &Path) -> String {
     path.strip_prefix(workspace()).unwrap().display().to_string()
 }
@@ -39,18 +39,18 @@ fn in_shell(path: &Path) -> bool {
     place(path).starts_with("src/pg/")
 }
 
-/// Tests beside the code, which the attributes of the module they belong to cover.
+/// Tests in a file of their own, to which the attributes of their module apply.
 fn is_test(path: &Path) -> bool {
     let place = place(path);
     place.ends_with("tests.rs") || place.contains("/tests/")
 }
 
-/// The lines that are no comments.
+/// The lines that are not comments.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.trim_start().starts_with("//"))
 }
 
-/// Complains of the files for which `is_wrong` holds.
+/// Fails with the files for which `is_wrong` returns true.
 #[track_caller]
 fn none(files: impl IntoIterator<Item = PathBuf>, rule: &str, is_wrong: impl Fn(&Path, &str) -> bool) {
     let wrong: Vec<String> =
@@ -58,7 +58,7 @@ fn none(files: impl IntoIterator<Item = PathBuf>, rule: &str, is_wrong: impl Fn(
     assert!(wrong.is_empty(), "{rule}: {wrong:#?}");
 }
 
-/// What stands between `start` and `end`, each time `start` occurs.
+/// The text between `start` and `end`, for each occurrence of `start`.
 fn between<'a>(text: &'a str, start: &'a str, end: &'a str) -> impl Iterator<Item = &'a str> {
     text.split(start).skip(1).filter_map(move |rest| rest.split(end).next())
 }
@@ -94,7 +94,7 @@ fn one_place_names_the_http_client() {
 #[test]
 fn only_the_shell_may_be_unsafe() {
     none(files("src", "rs"), "#![forbid(unsafe_code)] is missing", |path, text| {
-        // The attribute in lib.rs would forbid it to the shell, too.
+        // The attribute in lib.rs would forbid it in src/pg too.
         let may = in_shell(path) || is_test(path) || place(path) == "src/lib.rs";
         !may && !text.contains("#![forbid(unsafe_code)]")
     });
@@ -128,7 +128,7 @@ fn sql_is_indented_with_spaces_and_opens_with_a_comment() {
     });
 }
 
-/// Sessions with `standard_conforming_strings` off run our queries, too.
+/// Our queries also run in sessions with `standard_conforming_strings` off.
 #[test]
 fn a_backslash_in_sql_means_the_same_in_all_sessions() {
     let depends = |line: &str| {
@@ -176,7 +176,7 @@ fn cargo_pgrx_gets_the_install_script_in_its_order() {
     assert_eq!(listed, there);
 }
 
-/// The functions that carry an attribute: the attribute's line and the function's name.
+/// The functions with an attribute: the attribute's line and the function's name.
 fn functions_with<'a>(attribute: &'a str, sources: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
     let place = format!("\n{attribute}");
     let places: Vec<usize> = sources.match_indices(&place).map(|(at, _)| at + 1).collect();
@@ -197,8 +197,8 @@ fn sql_and_rust_declare_the_same_functions() {
         in_rust.insert(format!("{name}_wrapper"));
     }
     for (_, name) in functions_with("#[no_mangle]", &sources) {
-        // The entry points of processes are named to the postmaster instead; what the function manager asks for
-        // first is found by its name.
+        // The entry points of processes are named to the postmaster instead. The function that the function manager
+        // calls first is found by its name.
         if name.ends_with("_main") {
             assert!(sources.contains(&format!("\"{name}\"")), "{name} is never started");
         } else if !name.starts_with("pg_finfo_") {
@@ -229,7 +229,7 @@ fn every_object_has_a_comment() {
     assert!(script.contains("comment on schema audit_algolia is"));
 }
 
-/// The columns of a table or a view, by their lines: each has one, indented by four.
+/// The columns of a table or a view. Each has a line of its own, indented by four spaces.
 fn columns(kind: &str, text: &str) -> Vec<String> {
     let lines = match kind {
         "table" => between(text, "(\n", "\n)").next(),
@@ -249,7 +249,7 @@ fn columns(kind: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The lint `undocumented_unsafe_blocks` sees blocks and impls; foreign declarations and functions it does not.
+/// The lint `undocumented_unsafe_blocks` checks blocks and impls, but not foreign declarations and functions.
 #[test]
 fn everything_unsafe_is_argued() {
     let root = read(&workspace().join("Cargo.toml"));
@@ -268,7 +268,7 @@ fn everything_unsafe_is_argued() {
         let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
         lines.iter().enumerate().any(|(at, line)| {
             let foreign = line.contains("extern \"C") && line.ends_with('{') && !line.contains(" fn ");
-            // What the server calls back (`extern "C-unwind" fn`) is sound as far as the server keeps to its side.
+            // A function that PostgreSQL calls (`extern "C-unwind" fn`) is sound if PostgreSQL keeps its promises.
             let function = line.starts_with(word) || line.contains(&format!(" {word}"));
             let above =
                 lines[..at].iter().rev().take_while(|line| line.starts_with("//") || line.starts_with("#["));
@@ -301,7 +301,7 @@ fn no_message_names_a_type_of_the_code() {
     });
 }
 
-/// The texts that a file shows to a user: what is quoted in code, and all of SQL.
+/// The texts in a file that users see: string literals in code, and all of SQL.
 fn shown_by(text: &str, is_sql: bool) -> Box<dyn Iterator<Item = &str> + '_> {
     match is_sql {
         true => Box::new(text.lines()),

@@ -1,5 +1,5 @@
-//! The rules of the documentation that can be read off the files: links lead somewhere, each function is explained,
-//! the map names every folder, tables are whole, pages stay short.
+//! Rules of the documentation that can be checked in its files: links have a target, each function is explained, the
+//! map names every folder, tables are complete, pages stay short.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use audit_algolia_tests::cargo::workspace;
 
-/// Most lines of a page that is read from top to bottom.
+/// The maximum number of lines of a page that is read from top to bottom.
 const ONE_READING: usize = 200;
 
 fn pages() -> Vec<PathBuf> {
@@ -18,7 +18,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The pages in `docs`, those in its folders too.
+/// The pages in `docs` and its folders.
 fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![workspace().join("docs")];
@@ -35,7 +35,7 @@ fn documents() -> Vec<PathBuf> {
     found
 }
 
-/// The path from the workspace on.
+/// The path relative to the workspace.
 fn place(path: &Path) -> String {
     path.strip_prefix(workspace()).unwrap().display().to_string()
 }
@@ -44,7 +44,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// A page without its blocks of code.
+/// A page without its code blocks.
 fn prose(text: &str) -> String {
     text.split("```").step_by(2).collect()
 }
@@ -55,7 +55,7 @@ fn links(text: &str) -> Vec<String> {
     prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(str::to_owned).collect()
 }
 
-/// What a heading's anchor is called: lower case, words joined by hyphens, without punctuation.
+/// The anchor of a heading: lower case, words joined by hyphens, without punctuation.
 fn anchors(text: &str) -> BTreeSet<String> {
     let prose = prose(text);
     let headings = prose.lines().filter_map(|line| line.strip_prefix('#'));
@@ -118,7 +118,7 @@ fn the_map_names_every_folder() {
     let mut missing = Vec::new();
     while let Some(folder) = folders.pop() {
         let place = place(&folder);
-        // One line of the map is about all folders of unit tests.
+        // One line of the map covers all folders of unit tests.
         if !place.ends_with("/tests") && !map.contains(&format!("`{place}`")) {
             missing.push(place);
         }
@@ -128,7 +128,7 @@ fn the_map_names_every_folder() {
     assert!(missing.is_empty(), "ARCHITECTURE.md does not name {missing:#?}");
 }
 
-/// A table ends at a blank line, so that a row behind one is a paragraph with bars unless it begins another table.
+/// A blank line ends a table. A row after it is a paragraph with bars, unless it begins another table.
 #[test]
 fn no_blank_line_cuts_a_table_in_two() {
     let is_row = |line: &str| line.trim_start().starts_with('|');

@@ -1,7 +1,7 @@
-//! No file of `src` imports, directly or by way of others, a file that imports it. No server.
+//! No file of `src` imports, directly or indirectly, a file that imports it. Needs no server.
 //!
-//! A file imports another if it names something that the other defines. A module that only declares its parts, or passes
-//! their names on with `pub use`, does not import them: whoever takes such a name from it imports the part.
+//! A file imports another if it names something that the other defines. A module that only declares its parts, or
+//! re-exports their names with `pub use`, does not import them: a file that uses such a name imports the part.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +10,8 @@ use std::path::Path;
 
 use audit_algolia_tests::cargo::workspace;
 
-/// Imports that still close a circle, by the files' names. One that is gone, or closes none any more, is to be taken off the
-/// list; nothing is to be added.
+/// Imports that still close a circle, by the names of the files. One that no longer does must be removed from the list.
+/// Nothing may be added.
 const LEFT: &[(&str, &str)] = &[
     ("delivery/sink/try_hosts", "delivery/sink"),
     ("pg/api/reconcile/orphans", "pg/api/reconcile/mod"),
@@ -59,7 +59,7 @@ fn names_are_traced_to_the_file_that_defines_them() {
     assert_eq!(of("c"), ["a/b", "a/mod"]);
 }
 
-/// A path of names, as in `crate::a::b`, and the name it gets where it is imported.
+/// A path of names, such as `crate::a::b`, and the name under which it is imported.
 struct Import {
     path: Vec<String>,
     name: String,
@@ -74,7 +74,7 @@ struct File {
     code: Vec<Vec<String>>,
 }
 
-/// The files of a crate, by the paths of their modules.
+/// The files of a crate by the paths of their modules.
 #[derive(Default)]
 struct Modules {
     files: BTreeMap<Vec<String>, File>,
@@ -144,7 +144,7 @@ impl Modules {
         edges
     }
 
-    /// A path from the root of the crate on; nothing if it leads out of the crate.
+    /// A path from the root of the crate; `None` if it leads out of the crate.
     fn absolute(&self, module: &[String], path: &[String]) -> Option<Vec<String>> {
         let mut at = module.to_vec();
         let mut names = path.iter().peekable();
@@ -168,7 +168,7 @@ impl Modules {
         Some(at)
     }
 
-    /// The file that defines what a path leads to.
+    /// The file that defines the item at a path.
     fn file_of(&self, path: &[String], depth: usize) -> Option<String> {
         let known = (0..=path.len()).rev().find(|length| self.files.contains_key(&path[..*length]))?;
         let file = &self.files[&path[..known]];
@@ -184,7 +184,7 @@ impl Modules {
     }
 }
 
-/// The next `use`: what stands before it, what it imports, and what comes after it.
+/// The next `use`: the text before it, what it imports, and the text after it.
 fn next_import(code: &str) -> Option<(&str, &str, &str)> {
     let starts_word = |at: usize| !code[..at].ends_with(|last: char| last.is_alphanumeric() || last == '_');
     let at = code.match_indices("use ").map(|(at, _)| at).find(|at| starts_word(*at))?;
@@ -211,9 +211,9 @@ fn expanded(import: &str) -> Vec<Vec<String>> {
     parts.flat_map(|part| expanded(part)).map(|end| [names(before), end].concat()).collect()
 }
 
-/// The names in some code, those together that `::` joins.
+/// The names in some code. Names joined by `::` form a path.
 fn paths(code: &str) -> Vec<Vec<String>> {
-    // As in `pub(in crate::a)`, which imports nothing.
+    // `pub(in crate::a)` imports nothing.
     let code = code.replace("(in crate::", "(");
     let is_of_name = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
     let words = code.split(|letter| !is_of_name(letter));
@@ -226,7 +226,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
 /// Which files each file imports.
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
-/// The files that a file imports, directly or by way of others.
+/// The files that a file imports, directly or indirectly.
 fn reached<'a>(edges: &'a Edges, from: &'a str) -> BTreeSet<&'a str> {
     let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
     while let Some(file) = next.pop() {
@@ -239,7 +239,7 @@ fn reached<'a>(edges: &'a Edges, from: &'a str) -> BTreeSet<&'a str> {
     seen
 }
 
-/// Files that can be reached from each other: each such set once, in the order of names.
+/// Files that import each other, as sets in order of names.
 fn circles(edges: &Edges) -> Vec<Vec<String>> {
     let reach: BTreeMap<&str, BTreeSet<&str>> =
         edges.keys().map(|file| (file.as_str(), reached(edges, file))).collect();

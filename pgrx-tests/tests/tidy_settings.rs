@@ -1,4 +1,4 @@
-//! The table in docs/settings.md says what the source says.
+//! The table in docs/settings.md agrees with the source.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 use std::fs;
@@ -8,7 +8,7 @@ use audit_algolia_tests::cargo::workspace;
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Setting {
     name: String,
-    /// In the unit of the setting, as `SHOW` would have it without one.
+    /// In the unit of the setting, as `SHOW` prints it without one.
     default: String,
     range: Option<(i64, i64)>,
     context: String,
@@ -69,7 +69,7 @@ fn amount(text: &str) -> Option<i64> {
     Some(text[..end].parse::<i64>().ok()? * factor)
 }
 
-/// The definitions in `src/pg/guc`: a call that begins with the name, two texts and the static.
+/// The definitions in `src/pg/guc`: a call that begins with the name, two texts and the static variable.
 fn defined() -> Vec<Setting> {
     let mut settings = Vec::new();
     for file in ["definitions.rs", "secrets.rs"] {
@@ -100,7 +100,7 @@ fn defined() -> Vec<Setting> {
     settings
 }
 
-/// What the static is made with. Those of the keys are made by a macro, all alike.
+/// The default of the static variable. A macro defines those of the keys, which are all alike.
 fn default_of(source: &str, name: &str) -> String {
     let plain = source.split(&format!("static {name}:")).nth(1);
     let made = plain.or_else(|| source.split("static $setting:").nth(1)).unwrap();

@@ -1,10 +1,10 @@
-//! Runs the stand-in Algolia on its own: prints its URLs, one a line, and stops when its standard input is
-//! closed or on SIGTERM.
+//! Runs the stand-in for Algolia on its own. Prints its URLs, one per line, and stops on SIGTERM or when its standard
+//! input is closed.
 //!
-//! Each line of its input is a command: `count INDEX` is answered with the number of accepted operations,
-//! `times INDEX` with their number and then a line `HASH MICROSECONDS` for each (with `--light-times`),
-//! `requests` with the number of requests since the start or the last reset, `authority` with the number of lines of the PEM
-//! that vouches for the address over TLS and then these lines, `latency MILLISECONDS` and `reset` with `ok`.
+//! Each line of its input is a command. `count INDEX` is answered with the number of accepted operations, `times INDEX`
+//! with their number and then a line `HASH MICROSECONDS` for each (with `--light-times`), `requests` with the number of
+//! requests since the start or the last reset, `authority` with the number of lines of the PEM certificate of the
+//! authority for TLS and then these lines, `latency MILLISECONDS` and `reset` with `ok`.
 
 use std::io::{self, BufRead, BufWriter, Write};
 use std::time::Duration;
@@ -16,35 +16,35 @@ use audit_algolia_tests::standin::{ApiKey, Standin, StandinConfig, APP_ID};
 #[derive(Parser)]
 #[command(about = "Runs the stand-in Algolia on its own")]
 struct Arguments {
-    /// The port of the first address; any free one if it is 0
+    /// The port of the first address; 0: any free one
     #[arg(long, default_value_t = 0)]
     port: u16,
     /// How many addresses to listen on
     #[arg(long, default_value_t = 1)]
     hosts: usize,
-    /// One more address, over TLS, whose URL comes last
+    /// One more address, over TLS, whose URL is printed last
     #[arg(long)]
     https: bool,
     /// The application id
     #[arg(long, default_value = APP_ID)]
     app: String,
-    /// May be given several times. KEY may do everything, KEY:search,browse what is listed, and KEY:search:audit_* that on
-    /// some indices. Secured keys can be made from each that may not write
+    /// Can be given several times. KEY allows everything, KEY:search,browse what is listed, and KEY:search:audit_* that
+    /// on some indices. Secured keys can be made from each key that cannot write
     #[arg(long, value_name = "KEY[:ACL,…[:INDEX,…]]", value_parser = ApiKey::parse)]
     key: Vec<ApiKey>,
-    /// Milliseconds that are added to the answer of every write
+    /// Milliseconds of latency for each write
     #[arg(long, default_value_t = 0)]
     latency_ms: u64,
-    /// Milliseconds for which tasks stay unpublished
+    /// Milliseconds until tasks are published
     #[arg(long, default_value_t = 0)]
     indexing_delay_ms: u64,
-    /// Counts ids, and keeps no contents
+    /// Counts ids and keeps no contents
     #[arg(long)]
     light: bool,
     /// Keeps the arrival time of every id
     #[arg(long)]
     light_times: bool,
-    /// Standard input does not matter; only a signal stops it
+    /// Ignores standard input; only a signal stops it
     #[arg(long)]
     detached: bool,
 }
@@ -113,7 +113,7 @@ fn obey(standin: &Standin, command: &str, out: &mut impl Write) -> io::Result<()
             standin.reset();
             writeln!(out, "ok")
         }
-        // What is piped in by accident is not for us.
+        // Input that is not a command is ignored.
         _ => Ok(()),
     }
 }

@@ -1,21 +1,21 @@
-//! Owns how the transactions of one writer are made up.
+//! Invents the transactions of one writer.
 
 use fastrand::Rng;
 
 use super::tables::{CHANGING, TABLES};
 use super::transactions::{Action, End, Rows, Size, Step, Work};
 
-/// So many blocks of rows are kept in mind, to be changed later.
+/// How many blocks of rows are remembered, to be changed later.
 const REMEMBERED: usize = 24;
 
-/// Makes up the transactions of one writer.
+/// Invents the transactions of one writer.
 pub(super) struct Author {
     dice: Rng,
     /// The next id.
     next: i64,
     /// The number of the next note.
     notes: i64,
-    /// Rows that can be changed: all of them are this writer's, so that none waits for another.
+    /// Rows that can be changed. All of them are this writer's own, so that no writer waits for another.
     changeable: Vec<Rows>,
 }
 
@@ -46,7 +46,7 @@ impl Author {
         step
     }
 
-    /// What a prepared transaction has locked stays locked until this writer gets to its end.
+    /// Rows that a prepared transaction has locked stay locked until this writer ends it, so it must not change them.
     fn leave_alone_if_prepared(&mut self, step: &Step) {
         if !matches!(step.end, End::Prepare(..)) {
             return;
@@ -85,7 +85,7 @@ impl Author {
         }
     }
 
-    /// Does something to a part of the rows of a block.
+    /// Changes some of the rows of a block.
     fn change(&mut self) -> Option<Action> {
         let block = self.dice.choice(&self.changeable)?.clone();
         let from = self.dice.i64(0..block.count);
@@ -106,7 +106,7 @@ impl Author {
         self.next += count;
         let table = self.dice.usize(0..TABLES.len());
         let changes = table >= CHANGING;
-        // An update tells two notes, which must fit together.
+        // The record of an update holds two notes, which must fit together.
         let size = match huge {
             true => Size::Huge,
             false if !changes && self.dice.u8(0..12) == 0 => Size::Big,

@@ -1,7 +1,7 @@
-//! Owns the tables of a chaos run of which updates and deletions are told as well.
+//! The tables of a chaos run whose updates and deletes are recorded as well.
 //!
-//! What has to be told is written down by a trigger in PL/pgSQL, in the same transactions. A record's number is up to the
-//! extension, so records are compared without it: by the row, the transaction and the notes before and after.
+//! A trigger in PL/pgSQL stores the expected records in the same transactions. The extension chooses the number of a
+//! record, so records are compared without it: by the row, the transaction and the notes before and after.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use super::transactions::{Rows, Work};
 /// Records by objectID.
 pub(super) type Records = BTreeMap<String, Value>;
 
-/// Rows that the filter refuses are hidden, or have had no luck with their id. Neither column can leave.
+/// The filter refuses rows that are hidden or whose luck is 0. Neither column is sent.
 const FILTER: &str = "not hidden and luck <> 0";
 
-/// Makes the tables, their history, and has them watched.
+/// Creates the tables and their history, and watches them.
 pub(super) fn set_up() -> String {
     let columns = "id bigint primary key, at timestamptz not null, note text not null,
          hidden boolean not null default false, luck int not null generated always as (id % 7) stored";
@@ -71,7 +71,7 @@ pub(super) fn statement(rows: &Rows, work: Work) -> String {
     }
 }
 
-/// Asks for the records that a table's changes have to be, each with its place in the history for a number.
+/// A query for the expected records of a table's changes, each numbered by its place in the history.
 pub(super) fn as_records(table: &str) -> String {
     format!(
         "select id || '@' || place,
@@ -84,7 +84,7 @@ pub(super) fn as_records(table: &str) -> String {
     )
 }
 
-/// What a record of a change tells, in short: the same change is never made twice in a transaction.
+/// A short description of a change record. No change is made twice in a transaction.
 pub(super) fn name(record: &Value) -> String {
     let text = |value: &Value| -> String { value.as_str().unwrap_or_default().chars().take(40).collect() };
     let id = text(&record["objectID"]);
@@ -94,7 +94,7 @@ pub(super) fn name(record: &Value) -> String {
     format!("{key} {op} in {transaction}: '{note}' was '{previous}'")
 }
 
-/// Gives records names that do not depend on their numbers. What is told twice is there twice.
+/// Names records by their descriptions, which do not depend on their numbers. A record that occurs twice is kept twice.
 pub(super) fn unnumbered(records: Records) -> Records {
     let mut named = Records::new();
     for (id, mut record) in records {

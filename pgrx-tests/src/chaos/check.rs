@@ -1,5 +1,5 @@
-//! Owns the judgement at the end of a chaos run: what committed is in the index or, if it is poison, in the dead letters;
-//! and nothing else is.
+//! The check at the end of a chaos run: whatever was committed is in the index or, if it is poison, among the dead
+//! letters; and nothing else is.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::partitions;
 use super::tables::{CHANGING, TABLES};
 use crate::standin::Standin;
 
-/// Huge notes are compared by their beginning, their length and a digest, for nobody wants them in memory all at once.
+/// Huge notes are compared by their beginning, length and digest, so that they are never all in memory at once.
 pub(super) const BRIEF: &str = "
     create function brief(note text) returns text immutable language sql as $$
         select case when length(note) < 200000 then note
@@ -24,35 +24,36 @@ pub(super) const BRIEF: &str = "
                 else jsonb_build_object('previous', jsonb_build_object('note', brief(record #>> '{previous,note}'))) end
         end $$;";
 
-/// What was found.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
-    /// What has to be told: rows in the watched tables, and changes of those of which changes are told.
+    /// How many records are expected: one for each row of the watched tables, and one for each change to tables whose
+    /// changes are recorded.
     pub committed: u64,
-    /// Of them, updates and deletions.
+    /// How many of them are updates or deletes.
     pub changes: u64,
-    /// Of them, poison.
+    /// How many of them are dead letters, because their notes are poison.
     pub dead: u64,
-    /// Operations the stand-in has taken, and those of them that repeat another.
+    /// How many operations the stand-in has accepted, and how many of them repeat another.
     pub arrived: u64,
     pub repeated: u64,
-    /// What is wrong, a line each.
+    /// What is wrong, one line each.
     pub faults: Vec<String>,
 }
 
-/// What there is of one table in all the places.
+/// What was found for one table.
 #[derive(Default)]
 struct Found {
-    /// What the rows of the table are as records.
+    /// The expected records.
     committed: Records,
     dead: Records,
-    /// What the index holds.
+    /// The records that the index holds.
     held: Records,
     /// The objectID of each operation that the index has accepted.
     arrived: Vec<String>,
 }
 
-/// Compares tables, dead letters and index. All must be at rest.
+/// Compares tables, dead letters and indices, when nothing is in progress any more.
 pub(super) fn check(db: &mut Client, standin: &Standin) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     let arrivals = standin.arrivals();
@@ -88,7 +89,7 @@ pub(super) fn check(db: &mut Client, standin: &Standin) -> Result<Verdict> {
 }
 
 impl Found {
-    /// With names for objectIDs that changes have in the history, too.
+    /// Replaces the objectIDs of change records by names, in the history too.
     fn unnumbered(self) -> Found {
         let name = |id: String| self.held.get(&id).map_or(id, changes::name);
         let arrived = self.arrived.into_iter().map(name).collect();
@@ -132,7 +133,7 @@ impl Verdict {
         }
     }
 
-    /// The counters in shared memory against the tables.
+    /// Compares the counters in shared memory with the tables.
     fn counters(&mut self, db: &mut Client, index: &str) -> Result<()> {
         let row = db.query_one(
             "select q.queued, q.in_flight, q.dead,
@@ -161,13 +162,13 @@ fn records(db: &mut Client, query: &str) -> Result<Records> {
     Ok(records)
 }
 
-/// Of an update, the note before goes with it.
+/// The record of an update also holds the previous note.
 fn is_poison(record: &Value) -> bool {
     let notes = [&record["note"], &record["previous"]["note"]];
     notes.iter().any(|note| note.as_str().is_some_and(|note| note.starts_with("poison")))
 }
 
-/// The first few.
+/// The first few, joined.
 fn some<T: AsRef<str>>(ids: Vec<T>) -> String {
     ids.iter().take(5).map(AsRef::as_ref).collect::<Vec<&str>>().join(", ")
 }

@@ -1,5 +1,4 @@
-//! Owns the copy of the database that a chaos run makes: dumped and restored by several processes at once, while
-//! everybody else goes on.
+//! Copies the database during a chaos run: dumps and restores it with several processes, while everything else goes on.
 
 use std::fs;
 
@@ -10,19 +9,19 @@ use super::tables::TABLES;
 use crate::server::Cluster;
 use crate::wait::PATIENCE;
 
-/// The tables that have to hold as many rows in the copy.
+/// The tables that must have as many rows in the copy.
 const COUNTED: [&str; 2] = ["history", "audit_algolia.dead_letters"];
 
-/// How many rows the queue holds up to an id, and how many after it that are not of partitioned tables.
-/// `pg_restore` with several jobs makes a partitioned table's triggers as soon as the table is there, so rows of partitions
-/// that are loaded later are captured once more, and these get newer ids.
+/// How many rows the queue holds up to an id, and how many after it that are not of partitioned tables. `pg_restore`
+/// with several jobs creates the triggers of a partitioned table as soon as it has created the table. So rows of
+/// partitions that are loaded later are captured again, with newer ids.
 const QUEUED: &str = "
     select count(*) filter (where q.id <= $1), count(*) filter (where q.id > $1 and c.relkind <> 'p')
     from audit_algolia.queue as q
     join audit_algolia.source as s on s.id = q.source
     join pg_catalog.pg_class as c on c.oid = s.relation";
 
-/// Dumps the database, restores it under another name, compares it with the dump's snapshot and drops it.
+/// Dumps the database, restores it under another name, compares the copy with the dump's snapshot and drops it.
 pub(super) fn restore(cluster: &Cluster) -> Result<()> {
     let mut db = cluster.session(PATIENCE)?;
     db.batch_execute("begin isolation level repeatable read")?;
@@ -41,7 +40,8 @@ pub(super) fn restore(cluster: &Cluster) -> Result<()> {
     Ok(db.batch_execute("drop database copy with (force)")?)
 }
 
-/// The rows of each table; of the queue those up to the id `newest`, and those after it that should not be there.
+/// The number of rows of each table. For the queue, those up to the id `newest`, and those after it that should not be
+/// there.
 fn counts(db: &mut Client, newest: i64) -> Result<Vec<(String, i64)>> {
     let mut counts = Vec::new();
     for table in TABLES.iter().chain(&COUNTED) {

@@ -1,6 +1,6 @@
-//! The chaos run: writers, trouble and, at the end, a comparison of what committed with what the index holds.
+//! The chaos run: writers, trouble and, at the end, a comparison of what was committed with what the index holds.
 //!
-//! A seed decides what is done ([`Plan`]); when it happens is the machine's. A run that fails tells its seed.
+//! A seed determines what is done ([`Plan`]), but not exactly when. A run that fails reports its seed.
 
 mod author;
 mod changes;
@@ -23,7 +23,7 @@ use postgres::Client;
 pub use check::Verdict;
 pub use outcome::{markdown, Chaos, Outcome};
 pub use partitions::Ddl;
-pub use plan::{Answer, Eater, Plan, Trouble};
+pub use plan::{Answer, Plan, ProxyAnswer, Trouble};
 pub use tables::{CHANGING, TABLES};
 pub use transactions::{Action, End, Rows, Size, Step, Work};
 
@@ -34,12 +34,12 @@ use tables::MAX_RECORD_BYTES;
 use trouble::TroubleMaker;
 use writer::{Progress, Writer};
 
-/// So much address space each process of the server may have: one that keeps all the rows it has to do with in memory
-/// comes to its end. A process that does nothing has 240 MB, most of it shared; a session of these runs takes up to 310 MB,
-/// a worker up to 390 MB. With many requests in flight a worker's threads reserve up to 256 MB.
+/// The address space of each server process, so that one that keeps all its rows in memory fails. An idle process has
+/// 240 MB, most of it shared. In these runs, a session takes up to 310 MB and a worker up to 390 MB. With many requests
+/// in flight, the threads of a worker reserve up to 256 MB.
 const ADDRESS_SPACE: u64 = 640 << 20;
 
-/// What no server's log may say.
+/// What must not occur in a server's log.
 const FATAL_WORDS: [&str; 5] =
     ["PANIC", "TRAP:", "panicked at", "terminated by signal 11", "terminated by signal 6"];
 
@@ -49,12 +49,13 @@ impl Chaos {
         Chaos { seed, writers: 4, steps: 300 }
     }
 
-    /// A run of a soak.
+    /// A run in a soak test.
     pub fn long(seed: u64) -> Chaos {
         Chaos { seed, writers: 6, steps: 1500 }
     }
 
-    /// Makes the run in a cluster of its own. What goes wrong is in the verdict; the cluster's folder stays then.
+    /// Performs the run in a cluster of its own. The verdict lists what went wrong; in that case the cluster's folder
+    /// is kept.
     pub fn run(&self) -> Outcome {
         let mut outcome = Outcome { chaos: *self, ..Outcome::default() };
         let plan = Plan::new(self.seed, self.writers, self.steps);
@@ -65,10 +66,10 @@ impl Chaos {
         outcome
     }
 
-    /// The same, for callers to whom a fault is an error.
+    /// The same, but returns an error if anything went wrong.
     ///
     /// # Errors
-    /// When anything is wrong at the end.
+    /// If anything is wrong at the end.
     pub fn pass(&self) -> Result<Outcome> {
         let outcome = self.run();
         if outcome.passed() {
@@ -80,7 +81,7 @@ impl Chaos {
     }
 }
 
-/// Makes runs with one seed after the other until the time is up or one has failed, and hands each to `report`.
+/// Performs runs one after the other until the time is up or one has failed, and passes each to `report`.
 pub fn soak(first_seed: u64, length: Duration, mut report: impl FnMut(&Outcome)) -> Vec<Outcome> {
     let started = Instant::now();
     let mut outcomes: Vec<Outcome> = Vec::new();
@@ -120,7 +121,7 @@ impl Outcome {
         }
     }
 
-    /// Waits until the queue is empty and looks at what is where.
+    /// Waits until the queue is empty, then compares.
     fn compare(&mut self, stage: &Stage) -> Result<()> {
         let fixed = Instant::now();
         let mut db = stage.cluster.session(PATIENCE)?;
@@ -135,7 +136,7 @@ impl Outcome {
     }
 }
 
-/// Lets writers and trouble loose, and ends the trouble when they are through.
+/// Starts writers and trouble, and ends the trouble when the writers have finished.
 fn trouble(plan: &Plan, stage: &Stage, progress: &Progress, maker: &mut TroubleMaker<'_>) -> Result<()> {
     std::thread::scope(|scope| -> Result<()> {
         let writers: Vec<_> = plan
@@ -156,7 +157,7 @@ fn trouble(plan: &Plan, stage: &Stage, progress: &Progress, maker: &mut TroubleM
     maker.fix()
 }
 
-/// What the statistics say about a queue that does not get empty.
+/// What the statistics say about a queue that does not become empty.
 fn excuse(db: &mut Client) -> Result<String> {
     let told = db.query_one(
         "select (select string_agg(q::text, '; ') from audit_algolia.queue_stats() as q),
@@ -167,13 +168,13 @@ fn excuse(db: &mut Client) -> Result<String> {
     Ok(format!("queues {queues}; workers {workers}"))
 }
 
-/// Whether a line of the log tells of a fault. Trouble makes sessions fail, but our processes get over all of it.
+/// Whether a line of the log reports a fault. Trouble makes sessions fail, but our own processes must survive it.
 fn is_fault(line: &str) -> bool {
     FATAL_WORDS.iter().any(|word| line.contains(word))
         || (line.contains("] audit_algolia ") && line.contains(" ERROR:  "))
 }
 
-/// By the table and by the counters.
+/// Whether both the table and the counters say so.
 fn is_empty(db: &mut Client) -> Result<bool> {
     let left: i64 = db.query_one("select count(*) from audit_algolia.queue", &[])?.get(0);
     let told = "select coalesce(sum(queued + in_flight), 0)::bigint from audit_algolia.queue_stats()";
@@ -181,13 +182,13 @@ fn is_empty(db: &mut Client) -> Result<bool> {
     Ok(left == 0 && counted == 0)
 }
 
-/// A server and a stand-in that give up on each other quickly.
+/// A server and a stand-in with short timeouts.
 fn stage(plan: &Plan) -> Result<Stage> {
     let stage = Stage::builder()
         .standin(|standin| {
             standin.hosts = 2;
             standin.max_record_bytes = MAX_RECORD_BYTES;
-            if !plan.names_culprits {
+            if !plan.names_offenders {
                 standin.error_shape = ErrorShape::New;
             }
         })

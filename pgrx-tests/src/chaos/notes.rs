@@ -1,9 +1,9 @@
-//! Owns what the notes of a chaos run's rows are.
+//! The notes of a chaos run's rows.
 
 use super::tables::MAX_RECORD_BYTES;
 use super::transactions::{Rows, Size};
 
-/// What has a row's note in a statement. Huge ones are made by the server.
+/// The SQL expression for the note of a row. Huge ones are made by the server.
 pub(super) fn note_expression(rows: &Rows, id: i64) -> String {
     if rows.size == Size::Huge {
         format!("'poison {id} ' || repeat('x', {})", (1 + id % 4) * 1_000_000)
@@ -12,8 +12,8 @@ pub(super) fn note_expression(rows: &Rows, id: i64) -> String {
     }
 }
 
-/// The stand-in takes no record with a poisonous note. Some of them are too large for the extension already, and some
-/// are nearly.
+/// The stand-in refuses records with a poisonous note. Some of them are too large even for the extension, and some
+/// nearly.
 pub(super) fn note(rows: &Rows, id: i64) -> String {
     if rows.poison == Some(id) {
         let factor = [40, 32, 1][(id % 3) as usize];

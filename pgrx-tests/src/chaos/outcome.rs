@@ -1,4 +1,4 @@
-//! Owns what came of chaos runs, and the report on it, as Markdown.
+//! The outcome of chaos runs, and the report on it as Markdown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::check::Verdict;
 
-/// What a run is. The seed tells the rest.
+/// The parameters of a run. The seed determines everything else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Chaos {
     pub seed: u64,
@@ -15,31 +15,31 @@ pub struct Chaos {
     pub steps: usize,
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     pub chaos: Chaos,
     pub broken_sessions: u64,
     pub troubles: BTreeMap<&'static str, u64>,
     pub took: Duration,
-    /// From the end of all trouble until the queue was empty.
+    /// The time from the end of all trouble until the queue was empty.
     pub recovery: Duration,
     pub verdict: Verdict,
 }
 
 impl Outcome {
-    /// Whether nothing is wrong.
+    /// Whether nothing went wrong.
     pub fn passed(&self) -> bool {
         self.verdict.faults.is_empty()
     }
 
-    /// Transactions that were tried.
+    /// How many transactions were tried.
     pub fn transactions(&self) -> u64 {
         (self.chaos.writers * self.chaos.steps) as u64
     }
 }
 
-/// One line for each run, and sums.
+/// A table with one line for each run, and totals.
 pub fn markdown(outcomes: &[Outcome]) -> String {
     let mut text = String::from(
         "| seed | transactions | to be told | of them updates and deletions | of them poison | accepted by the index | of them again | broken sessions | recovery s | took s | result |\n\

@@ -1,29 +1,29 @@
-//! Owns what a chaos run does to partitions while their tables are written to.
+//! Changes partitions during a chaos run, while their tables are written to.
 //!
-//! Each script may be run again after a session has broken, whether or not it was carried out. Indices of these tables
-//! keep what was delivered, so a partition that goes and comes back changes nothing; and rows that were in a table before
-//! it was attached were never written to a watched table, so they are not delivered.
+//! Each script can be repeated after a session has broken, whether or not it was executed. The indices of these tables
+//! keep what was delivered, so a partition that is detached and attached again changes nothing. Rows that were in a
+//! table before it was attached were never written to a watched table, so they are not delivered.
 
 use crate::partition_sql::{attach, block, detach};
 
-/// What is done to a partition while its table is written to. The report calls it by the variant's name.
+/// What is done to a partition while its table is written to. Reports use the name of the variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(const_into_str, serialize_all = "title_case", prefix = "Partition: ")]
 pub enum Ddl {
     Detach,
-    /// All that are detached are attached.
+    /// All detached ones are attached.
     Attach,
     /// Detached and attached in one transaction.
     Reattach,
-    /// Another partition is attached, with rows in it.
+    /// Another partition is attached with rows in it.
     Fill,
-    /// Another partition is made and dropped, empty.
+    /// Another partition is created empty and dropped.
     Drop,
-    /// Goes below a partition that is partitioned itself, or comes back from there.
+    /// The partition is moved below a partition that is itself partitioned, or back.
     Move,
 }
 
-/// A partition that there is from the beginning.
+/// A partition that exists from the beginning.
 #[derive(Debug)]
 pub(super) struct Home {
     pub(super) root: &'static str,
@@ -32,7 +32,7 @@ pub(super) struct Home {
     bounds: &'static str,
 }
 
-/// All rows of the writers have a place in one of these, as long as it is attached.
+/// While all of these are attached, every row of the writers has a place in one of them.
 pub(super) const HOMES: [Home; 4] = [
     home("gamma", "at", "gamma_early", "from (minvalue) to ('1970-01-02 12:00+00')"),
     home("gamma", "at", "gamma_late", "from ('1970-01-02 12:00+00') to ('1970-01-10 00:00+00')"),
@@ -44,10 +44,10 @@ const fn home(root: &'static str, key: &'static str, name: &'static str, bounds:
     Home { root, key, name, bounds }
 }
 
-/// Which rows were written to a watched table.
+/// Selects the rows that were written to a watched table.
 pub(super) const WRITTEN: &str = "note not like 'filled %'";
 
-/// Makes the homes.
+/// Creates the partitions.
 pub(super) fn set_up() -> String {
     HOMES
         .iter()
@@ -57,12 +57,12 @@ pub(super) fn set_up() -> String {
         .collect()
 }
 
-/// Attaches what is detached.
+/// Attaches all detached partitions.
 pub(super) fn attach_all() -> String {
     block(&HOMES.iter().map(attach_home).collect::<String>())
 }
 
-/// What is done to a partition. `number` is another one each time.
+/// The script for a change of a partition. `number` is different each time.
 pub(super) fn script(ddl: Ddl, home: &Home, number: u64) -> String {
     match ddl {
         Ddl::Detach => block(&detach(home.name)),
@@ -85,7 +85,7 @@ fn attach_home(Home { root, name, bounds, .. }: &Home) -> String {
     attach(root, name, bounds)
 }
 
-/// Into a box between it and the root, or out of it.
+/// Moves a partition into a box between it and the root, or out of it.
 fn moving(home: &Home) -> String {
     let Home { root, key, name, bounds } = home;
     format!(
@@ -103,7 +103,7 @@ fn moving(home: &Home) -> String {
     )
 }
 
-/// One row is written to it when it is a partition, so that it has to be told of.
+/// One row is written to the partition after it was attached, so it must be delivered.
 fn fill(home: &Home, number: u64) -> String {
     let Home { root, name, .. } = home;
     let (table, place) = (format!("{name}_filled_{number}"), place(number));
@@ -121,7 +121,7 @@ fn fill(home: &Home, number: u64) -> String {
     ))
 }
 
-/// Where no home is.
+/// Bounds outside all partitions that exist from the beginning.
 fn bounds(home: &Home, number: u64) -> String {
     if home.key == "at" {
         format!("from ({}) to ({})", moment(number), moment(number + 1))

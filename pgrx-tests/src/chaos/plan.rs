@@ -1,5 +1,5 @@
-//! Owns what a chaos run does, as far as a seed decides it: every transaction of every writer down to the ids of its
-//! rows, and which trouble comes after how many of them. When exactly things happen is up to the machine.
+//! The plan of a chaos run, which a seed determines: every transaction of every writer down to the ids of its rows, and
+//! which trouble comes after how many of them. It does not determine exactly when things happen.
 
 mod trouble;
 
@@ -7,26 +7,26 @@ use fastrand::Rng;
 
 use super::author::Author;
 use super::transactions::Step;
-pub use trouble::{Answer, Eater, Trouble};
+pub use trouble::{Answer, ProxyAnswer, Trouble};
 
-/// Ids of one writer begin at a multiple of this.
+/// The ids of each writer begin at a multiple of this.
 pub(super) const IDS: i64 = 1_000_000_000;
 
-/// The whole of it.
+/// The plan of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Whether the index names the record that it refuses; if not, it has to be looked for.
-    pub names_culprits: bool,
+    /// Whether the index names the record that it refuses. If not, the worker has to search for it.
+    pub names_offenders: bool,
     pub writers: Vec<Vec<Step>>,
-    /// Each with the number of finished transactions after which it comes, in this order.
+    /// Each trouble with the number of finished transactions after which it is made, in order.
     pub troubles: Vec<(u64, Trouble)>,
 }
 
 impl Plan {
-    /// The plan of a seed for so many writers with so many transactions each.
+    /// The plan that a seed determines for this many writers with this many transactions each.
     pub fn new(seed: u64, writers: usize, steps: usize) -> Plan {
         let mut seeds = Rng::with_seed(seed);
-        let names_culprits = seeds.bool();
+        let names_offenders = seeds.bool();
         let writers: Vec<Vec<Step>> = (1..=writers)
             .map(|number| {
                 let dice = Rng::with_seed(seeds.u64(..));
@@ -39,7 +39,7 @@ impl Plan {
         let mut times: Vec<u64> = (0..(steps / 3).max(8)).map(|_| dice.u64(0..=total * 95 / 100)).collect();
         times.sort_unstable();
         let troubles = times.into_iter().map(|at| (at, trouble::draw(&mut dice))).collect();
-        Plan { names_culprits, writers, troubles }
+        Plan { names_offenders, writers, troubles }
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
             assert_eq!(open, 0);
         }
     }
-    /// Else a writer would wait for locks that it has to let go of itself.
+    /// Otherwise a writer would wait for locks of its own prepared transaction.
     #[test]
     fn nobody_touches_what_is_being_prepared() {
         let plan = Plan::new(5, 3, 300);

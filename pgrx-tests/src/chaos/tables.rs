@@ -1,10 +1,10 @@
-//! Owns the names of a chaos run's tables.
+//! The names of a chaos run's tables.
 
-/// Watched tables; each goes to an index of its name. `gamma` and `epsilon` are partitioned.
+/// The watched tables; each has an index of its own name. `gamma` and `epsilon` are partitioned.
 pub const TABLES: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
 
-/// The first of the tables of which updates and deletions are told as well.
+/// From this table on, updates and deletes are recorded as well.
 pub const CHANGING: usize = 3;
 
-/// The stand-in takes records of so many bytes.
+/// The maximum record size of the stand-in.
 pub(super) const MAX_RECORD_BYTES: usize = 3000;

@@ -1,35 +1,35 @@
-//! Owns what the transactions of a chaos run may be.
+//! The transactions of a chaos run.
 
 /// Rows of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rows {
-    /// Which of [`TABLES`](super::tables::TABLES).
+    /// The table's place in [`TABLES`](super::tables::TABLES).
     pub table: usize,
-    /// The id of the first; the others follow.
+    /// The id of the first row; the others follow it.
     pub first: i64,
     pub count: i64,
-    /// The id of one that the index refuses.
+    /// The id of a row that the index refuses.
     pub poison: Option<i64>,
     pub size: Size,
 }
 
-/// How large the notes of rows are.
+/// How large the notes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     Usual,
-    /// Nearly as large as the index takes them.
+    /// Nearly as large as the index allows.
     Big,
-    /// Some megabytes each, which nobody sends: all of them are poison.
+    /// Several megabytes each. They are never sent: all of them are poison.
     Huge,
 }
 
 /// What a transaction does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Ids that no other rows ever have.
+    /// Inserts ids that no other rows ever have.
     Insert(Rows),
     Copy(Rows),
-    /// Rows that the writer has inserted before. They may not be there, or not any more.
+    /// Changes rows that this writer inserted before. They may not exist (any more).
     Change(Rows, Work),
     /// Savepoints are nested like brackets, each with a release or a rollback.
     Savepoint,
@@ -37,14 +37,14 @@ pub enum Action {
     RollBackTo,
 }
 
-/// What is done to rows that are there.
+/// How existing rows are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Gives them another note, with this number.
+    /// Sets another note, with this number.
     Rewrite(i64),
-    /// Has the filter refuse them.
+    /// Makes the filter refuse them.
     Hide,
-    /// Has the filter let them through again, with another note.
+    /// Makes the filter accept them again, with another note.
     Show(i64),
     Delete,
 }
@@ -54,9 +54,9 @@ pub enum Work {
 pub enum End {
     Commit,
     Rollback,
-    /// The client goes away without a word.
+    /// The client disconnects.
     Leave,
-    /// PREPARE; after so many more transactions COMMIT PREPARED (true) or ROLLBACK PREPARED.
+    /// PREPARE. After this many more transactions, COMMIT PREPARED (true) or ROLLBACK PREPARED.
     Prepare(bool, usize),
 }
 

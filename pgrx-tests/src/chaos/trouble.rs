@@ -1,4 +1,4 @@
-//! Owns the trouble maker of a chaos run: it does to server and stand-in what the plan says.
+//! Makes the trouble of a chaos run for server and stand-in, according to the plan.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use postgres::Client;
 
 use super::copy;
 use super::partitions::{self, Ddl, HOMES};
-use super::plan::{Answer, Eater, Trouble};
+use super::plan::{Answer, ProxyAnswer, Trouble};
 use super::tables::TABLES;
 use super::writer::Progress;
 use crate::server::{is_end_of_session, StopMode};
@@ -21,9 +21,9 @@ use crate::wait::{poll, PATIENCE};
 
 pub(super) struct TroubleMaker<'a> {
     stage: &'a Stage,
-    /// A session that keeps a snapshot.
+    /// A session that holds a snapshot.
     pinned: Option<Client>,
-    /// How often partitions were to be changed.
+    /// How many changes of partitions were tried.
     ddl: u64,
     /// How often each kind of trouble was made.
     pub(super) made: BTreeMap<&'static str, u64>,
@@ -34,7 +34,7 @@ impl<'a> TroubleMaker<'a> {
         TroubleMaker { stage, pinned: None, ddl: 0, made: BTreeMap::new() }
     }
 
-    /// Makes all the troubles, each when so many transactions are over.
+    /// Makes each trouble once the given number of transactions have finished.
     pub(super) fn run(&mut self, troubles: &[(u64, Trouble)], progress: &Progress) -> Result<()> {
         for (at, trouble) in troubles {
             let there = poll(PATIENCE, || (progress.steps.load(Ordering::Relaxed) >= *at).then_some(()));
@@ -53,7 +53,7 @@ impl<'a> TroubleMaker<'a> {
         self.stage.cluster.set(&AFTERWARDS)?;
         self.execute(&partitions::attach_all())?;
         self.execute("select audit_algolia.resume()")?;
-        self.execute(REDRIVE_EATEN)
+        self.execute(REDRIVE_BLOCKED)
     }
 
     fn make(&mut self, trouble: &Trouble) -> Result<()> {
@@ -82,7 +82,7 @@ impl<'a> TroubleMaker<'a> {
             Trouble::Set(name, value) => cluster.set(&[(name, value)])?,
             Trouble::PinSnapshot => {
                 let mut db = cluster.session(PATIENCE)?;
-                // Should it break at once, nothing is pinned: the next trouble comes all the same.
+                // If the session breaks at once, nothing is pinned, and the run goes on.
                 let _ = db.batch_execute("begin isolation level repeatable read; select count(*) from alpha");
                 self.pinned = Some(db);
             }
@@ -95,25 +95,25 @@ impl<'a> TroubleMaker<'a> {
                 standin.inject(FaultRule::new(fault(*answer), Times::Always).percent(*percent, *dice));
             }
             Trouble::Suspend => standin.fault(None, Fault::blocked(), Times::Always),
-            Trouble::Eat(eater, number) => {
-                let fault = match eater {
-                    Eater::Reset => Fault::Reset,
-                    Eater::Page(status) => Fault::page(*status),
+            Trouble::BlockByProxy(answer, number) => {
+                let fault = match answer {
+                    ProxyAnswer::Reset => Fault::Reset,
+                    ProxyAnswer::Page(status) => Fault::page(*status),
                 };
-                // A note is a word, the row's id, a space and more.
+                // A note consists of a word, the row's id, a space and more.
                 let rule = FaultRule::new(fault, Times::Always).containing(&format!("{number:03} "));
                 standin.inject(rule.writes());
             }
             Trouble::Fix => standin.clear_faults(),
-            // That has been done already.
+            // Already done above.
             Trouble::Partition(..) => {}
             Trouble::Restore => copy::restore(cluster)?,
         }
         Ok(())
     }
 
-    /// Whether there was a lock to be had for it. Most of the time a prepared transaction has locked the table, and
-    /// whoever waits for it keeps other writers waiting; so nobody waits for long.
+    /// Returns whether the lock was available. Usually a prepared transaction holds a lock on the table. Waiting for it
+    /// would block other writers, so each wait is short.
     fn change_partition(&mut self, ddl: Ddl, home: usize) -> Result<bool> {
         self.ddl += 1;
         let (home, root) = (&HOMES[home], HOMES[home].root);
@@ -141,13 +141,13 @@ impl<'a> TroubleMaker<'a> {
         self.insist(|db| db.batch_execute(statement))
     }
 
-    /// For statements that lock the queue: a prepared transaction may keep it locked until its writer, who would wait
-    /// behind us, gets to it.
+    /// For statements that lock the queue. A prepared transaction may hold a lock on it until its writer ends it, and
+    /// that writer could be waiting behind us.
     fn execute_if_free(&self, statement: &str) -> Result<()> {
         self.insist(|db| if_free(db, "500ms", statement).map(drop))
     }
 
-    /// Does something that may be done twice; again if the session breaks, for the server may still be coming down.
+    /// Does something that may be repeated, until a session survives it, because the server may still be shutting down.
     fn insist(&self, mut work: impl FnMut(&mut Client) -> Result<(), postgres::Error>) -> Result<()> {
         let done = poll(PATIENCE, || match self.stage.cluster.session(PATIENCE) {
             Ok(mut db) => match work(&mut db) {
@@ -163,7 +163,7 @@ impl<'a> TroubleMaker<'a> {
         self.execute(&format!("select pg_terminate_backend(pid) from pg_stat_activity where {whom}"))
     }
 
-    /// Kills one process, and returns when the server has noticed.
+    /// Kills one process, and waits until the server has noticed.
     fn kill(&self, whom: &str) -> Result<()> {
         let find = format!("select pid from pg_stat_activity where {whom} limit 1");
         let mut found: Option<i32> = None;
@@ -173,7 +173,7 @@ impl<'a> TroubleMaker<'a> {
             Ok(())
         })?;
         let Some(pid) = found else { return Ok(()) };
-        // It may have ended by itself, and then the server goes on.
+        // The process may have ended by itself; then the server does not restart.
         if self.stage.cluster.kill_backend(pid, Signal::SIGKILL).is_ok() {
             poll(NOTICED, || witness.batch_execute("select 1").is_err().then_some(()));
         }
@@ -181,7 +181,7 @@ impl<'a> TroubleMaker<'a> {
     }
 }
 
-/// Executes something that needs a lock; tells whether it was to be had in time.
+/// Runs a statement that needs a lock, and returns whether it was available in time.
 fn if_free(db: &mut Client, patience: &str, statement: &str) -> Result<bool, postgres::Error> {
     db.batch_execute(&format!("set lock_timeout = '{patience}'"))?;
     match db.batch_execute(statement) {
@@ -190,8 +190,8 @@ fn if_free(db: &mut Client, patience: &str, statement: &str) -> Result<bool, pos
     }
 }
 
-/// The settings with which a run recovers. Those that trouble has left may allow one row at a time, and a busy machine
-/// takes longer for a request than the time-out that gets a run over hanging ones.
+/// The settings for the recovery of a run. Those left by trouble may allow only one row at a time, and on a busy
+/// machine a request may take longer than the short timeout of a run.
 const AFTERWARDS: [(&str, &str); 5] = [
     ("audit_algolia.batch_rows", "1000"),
     ("audit_algolia.batch_bytes", "8MB"),
@@ -200,16 +200,15 @@ const AFTERWARDS: [(&str, &str); 5] = [
     ("audit_algolia.request_timeout", "30s"),
 ];
 
-/// After what a gateway has said so often that `max_attempts` was reached, records are sent again when it is gone. Poison
-/// stays where it is.
-const REDRIVE_EATEN: &str = "
+/// Records that have reached `max_attempts` because of a proxy are sent again when it is gone. Poison is not.
+const REDRIVE_BLOCKED: &str = "
     select audit_algolia.redrive(index_name, array_agg(id)) from audit_algolia.dead_letters
     where error like '%not Algolia''s%' group by index_name";
 
-/// For so long a partition is waited for that is locked again and again.
+/// How long to wait for a partition that is locked again and again.
 const LOCKED: Duration = Duration::from_secs(3);
 
-/// In this time the server notices that a process has died.
+/// How long the server may take to notice that a process has died.
 const NOTICED: Duration = Duration::from_secs(10);
 
 fn fault(answer: Answer) -> Fault {

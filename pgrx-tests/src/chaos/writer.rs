@@ -1,7 +1,7 @@
-//! Owns one writer of a chaos run: it carries out its transactions, whatever happens to its session.
+//! A writer of a chaos run. It performs its transactions, whatever happens to its session.
 //!
-//! A writer keeps no book of what has committed. Capture is part of its transactions, so the watched tables themselves,
-//! and the history of those of which changes are told, say what has to be in the index.
+//! A writer does not keep track of what was committed. Capture is part of its transactions, so the watched tables, and
+//! the history of those whose changes are recorded, show what must be in the index.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -19,10 +19,10 @@ use super::transactions::{Action, End, Rows, Step};
 use crate::server::{is_end_of_session, Cluster};
 use crate::wait::{poll, PATIENCE};
 
-/// What all writers and the trouble maker share.
+/// What the writers and the trouble maker share.
 #[derive(Default)]
 pub(super) struct Progress {
-    /// Transactions that are over, one way or the other.
+    /// Transactions that have ended, in whatever way.
     pub(super) steps: AtomicU64,
     /// Sessions that broke.
     pub(super) broken: AtomicU64,
@@ -35,7 +35,7 @@ pub(super) struct Writer<'a> {
     progress: &'a Progress,
     number: usize,
     db: Option<Client>,
-    /// Transactions prepared, by the step after which they are ended.
+    /// Prepared transactions, each with the step after which it is ended.
     prepared: Vec<(usize, String)>,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Writer<'a> {
         Writer { cluster, progress, number, db: None, prepared: Vec::new() }
     }
 
-    /// Carries out all steps.
+    /// Performs all steps.
     pub(super) fn run(mut self, steps: &[Step]) -> Result<()> {
         for (place, step) in steps.iter().enumerate() {
             self.end_prepared(place)?;
@@ -54,7 +54,7 @@ impl<'a> Writer<'a> {
         self.end_prepared(usize::MAX)
     }
 
-    /// Tries something once. A session that breaks is no failure: the next step gets another one.
+    /// Tries something once. A broken session is no failure: the next step gets a new one.
     fn attempt(
         &mut self,
         work: impl FnOnce(&mut Self, &mut Client) -> Result<After, postgres::Error>,
@@ -93,7 +93,8 @@ impl<'a> Writer<'a> {
                 Action::Change(rows, work) => db.batch_execute(&changes::statement(rows, *work))?,
                 Action::Savepoint => db.batch_execute("savepoint part")?,
                 Action::Release => db.batch_execute("release savepoint part")?,
-                // The savepoint itself would stay, and be the one that the next of its name hides.
+                // Otherwise the savepoint would remain, and would be used again once the next one of its name is
+                // released.
                 Action::RollBackTo => {
                     db.batch_execute("rollback to savepoint part; release savepoint part")?;
                 }
@@ -113,7 +114,7 @@ impl<'a> Writer<'a> {
         Ok(After::Stay)
     }
 
-    /// Ends the transactions prepared whose time has come, through restarts if need be.
+    /// Ends the prepared transactions that are due, even across restarts.
     fn end_prepared(&mut self, place: usize) -> Result<()> {
         while let Some(at) = self.prepared.iter().position(|(due, _)| *due < place) {
             let (_, name) = self.prepared.remove(at);
@@ -121,7 +122,7 @@ impl<'a> Writer<'a> {
             let statement = format!("{end} prepared '{name}'");
             let over = poll(PATIENCE, || {
                 let attempt = self.attempt(|_, db| match db.batch_execute(&statement) {
-                    // It may never have been prepared, or its end may have broken the session after all.
+                    // It may never have been prepared, or it was ended although the session broke.
                     Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => Ok(After::Stay),
                     result => result.map(|()| After::Stay),
                 });
@@ -140,7 +141,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// What becomes of a session when its work is done.
+/// Whether to keep a session.
 enum After {
     Stay,
     Leave,
@@ -162,19 +163,19 @@ fn copy(db: &mut Client, rows: &Rows) -> Result<(), postgres::Error> {
         let _ = writeln!(lines, "{id}\t1970-01-{:02} 00:00:00+00\t{note}", days + 1);
     }
     let mut copy = db.copy_in(&format!("copy {} (id, at, note) from stdin", TABLES[rows.table]))?;
-    // A session that breaks shows when the copy is finished.
+    // A broken session shows when the copy is finished.
     let _ = copy.write_all(lines.as_bytes());
     copy.finish().map(drop)
 }
 
 const DAY: i64 = 86_400;
 
-/// Spread over the partitions.
+/// Spreads the rows over the partitions.
 fn time(id: i64) -> i64 {
     id % 4 * DAY
 }
 
-/// Whether a row has come while its partition was detached.
+/// Whether a row was inserted while its partition was detached.
 fn finds_no_partition(told: &DbError) -> bool {
     *told.code() == SqlState::CHECK_VIOLATION && told.message().starts_with("no partition of relation")
 }

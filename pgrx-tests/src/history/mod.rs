@@ -1,5 +1,5 @@
-//! Real changes to real documents, from what a machine remembers: the changelogs of its packages, the log of
-//! its package manager, and where there is neither, the history of this repository.
+//! Real changes to real documents that a machine knows of: the changelogs of its packages, the log of its package
+//! manager and, if there is neither, the history of this repository.
 
 mod time;
 
@@ -16,34 +16,34 @@ use crate::cargo;
 
 use self::time::{mail_time, plain_time};
 
-/// One change of a document: a release of a package, or its installation on this machine.
+/// A change of a document: a release of a package, or its installation on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The package.
     pub package: String,
-    /// The version it came to.
+    /// The new version.
     pub version: String,
-    /// Who changed it; `dpkg` for what the package manager did here.
+    /// Who changed it; `dpkg` for installations on this machine.
     pub author: String,
-    /// The author's address, where there is one.
+    /// The author's address, if known.
     pub email: Option<String>,
     /// When, in Unix seconds.
     pub changed_at: i64,
-    /// How urgent it was, as `low`.
+    /// The urgency, such as `low`.
     pub urgency: String,
-    /// What changed: the first lines of the entry.
+    /// The first lines of the entry.
     pub summary: String,
 }
 
-/// The longest summary, in characters: an entry may have thousands of lines.
+/// The maximum length of a summary in characters. An entry may have thousands of lines.
 const SUMMARY: usize = 400;
 
-/// All changes this machine knows of, oldest first.
+/// All changes that this machine knows of, the oldest first.
 pub fn collect() -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     let mut known = HashSet::new();
     for file in changelogs() {
-        // Some are in another format, or not text at all: those have no entries.
+        // Some files are in another format or are not text. They yield no entries.
         let Ok(text) = read(&file) else { continue };
         changes.extend(
             changelog(&text)
@@ -86,7 +86,7 @@ pub fn changelog(text: &str) -> Vec<Change> {
     changes
 }
 
-/// What the package manager did, from its log. Its times have no zone; they are taken as UTC.
+/// The package manager's log. Its times have no zone and are taken as UTC.
 pub fn dpkg_log(text: &str) -> Vec<Change> {
     let action = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();

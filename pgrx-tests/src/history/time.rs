@@ -1,8 +1,8 @@
-//! Times as changelogs and logs write them, in Unix seconds.
+//! Parses the times in changelogs and logs to Unix seconds.
 
 use time::{Date, Month, OffsetDateTime};
 
-/// `Mon, 02 Jan 2006 15:04:05 -0700`, in Unix seconds. The weekday is often wrong, and so not looked at.
+/// Parses `Mon, 02 Jan 2006 15:04:05 -0700` to Unix seconds. The weekday is ignored, because it is often wrong.
 pub(super) fn mail_time(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -17,7 +17,7 @@ pub(super) fn mail_time(text: &str) -> Option<i64> {
     Some(days(year.parse().ok()?, month, day.parse().ok()?)? * 86_400 + seconds(time)? - away)
 }
 
-/// `2006-01-02` and `15:04:05`, in Unix seconds.
+/// Parses `2006-01-02` and `15:04:05` to Unix seconds.
 pub(super) fn plain_time(date: &str, time: &str) -> Option<i64> {
     let mut parts = date.splitn(3, '-').map(str::parse::<i64>);
     let mut part = || parts.next()?.ok();

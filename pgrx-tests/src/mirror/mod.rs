@@ -1,8 +1,8 @@
-//! The mirror run: writers, bad answers, workers that die, and at the end the question whether the index holds exactly
-//! the table's rows.
+//! The mirror run: writers, faulty answers, workers that are ended and, at the end, the check whether the index holds
+//! exactly the rows of the table.
 //!
-//! One cluster serves many runs, each with a table of its own. A seed decides what is done ([`Plan`]) and what goes wrong;
-//! when it happens is the machine's.
+//! One cluster serves many runs, each with a table of its own. A seed determines what is done ([`Plan`]) and what goes
+//! wrong, but not exactly when.
 
 mod partitions;
 mod plan;
@@ -28,9 +28,9 @@ use crate::wait::poll;
 use table::create;
 use writer::{session, Writer, PATIENCE};
 
-/// How long a worker waits for an answer, and then holds objects whose request may still be executed.
+/// How long a worker waits for an answer. Afterwards it holds the objects of the request, which may still be executed.
 const TIMEOUT: Duration = Duration::from_millis(250);
-/// When late requests are executed: after the worker has given up, and well before the objects are free.
+/// When late requests are executed: after the worker has given up, and well before the objects are released.
 const LATE: std::ops::Range<u64> = 240..380;
 
 /// Many runs in one cluster.
@@ -39,17 +39,17 @@ pub struct Mirror {
     pub writers: usize,
     /// Transactions of each writer.
     pub steps: usize,
-    /// Runs at the same time.
+    /// How many runs at the same time.
     pub together: usize,
-    /// Whether workers are killed, too, which has the server restart itself.
+    /// Whether workers are also killed, after which the server restarts.
     pub crashes: bool,
 }
 
 impl Mirror {
-    /// Makes the runs of all the seeds.
+    /// Performs a run for each seed.
     ///
     /// # Errors
-    /// When an index does not hold its table's rows at the end, or something got stuck.
+    /// If an index does not hold the rows of its table at the end, or a run got stuck.
     pub fn pass(&self, seeds: impl Iterator<Item = u64>) -> Result<()> {
         let stage = stage()?;
         let seeds: Mutex<Vec<u64>> = Mutex::new(seeds.collect());
@@ -114,7 +114,7 @@ impl Mirror {
         self.check(stage, table)
     }
 
-    /// Compares index and table when nothing waits and nothing hangs any more.
+    /// Compares index and table once nothing is waiting or hanging any more.
     fn check(&self, stage: &Stage, table: &str) -> Result<()> {
         let empty = poll(PATIENCE, || {
             let mut db = session(&stage.cluster).ok()?;
@@ -128,7 +128,7 @@ impl Mirror {
         if empty.is_none() {
             bail!("the queue is not empty after {PATIENCE:?}: {}", remains(stage, table)?);
         }
-        // What was sent again has arrived, and its first request may still be under way.
+        // A batch that was sent again has been delivered, while its first request may still be running.
         if poll(PATIENCE, || (stage.standin.in_hang_for(table) == 0).then_some(())).is_none() {
             bail!("requests hang after {PATIENCE:?}");
         }
@@ -149,7 +149,7 @@ impl Mirror {
         Ok(())
     }
 
-    /// Has workers end while everything goes on.
+    /// Ends workers during the runs.
     fn trouble(&self, stage: &Stage, done: &AtomicBool) -> Result<()> {
         let mut dice = Rng::new();
         while !done.load(Ordering::Relaxed) {
@@ -163,21 +163,21 @@ impl Mirror {
                     let _ = stage.cluster.kill_backend(row.get(0), Signal::SIGKILL);
                 }
             } else {
-                // The session may have been ended by a crash.
+                // A crash may have ended the session.
                 let _ = db.batch_execute(&format!("select pg_terminate_backend(pid) {workers}"));
             }
         }
         Ok(())
     }
 
-    /// Does something to the partitions of a table now and then, for as long as it is written to. At the end all are there.
+    /// Changes the partitions of a table from time to time while it is written to. At the end all of them exist.
     fn move_partitions(&self, cluster: &Cluster, table: &str, seed: u64, ended: &AtomicBool) -> Result<()> {
         let mut dice = Rng::with_seed(seed ^ 0xd1ce);
         while !ended.load(Ordering::Relaxed) {
             poll(Duration::from_millis(dice.u64(20..150)), || ended.load(Ordering::Relaxed).then_some(()));
             let mut db = session(cluster)?;
             for transaction in partitions::change(table, &mut dice) {
-                // What fails is rolled back, and the next one may be in vain.
+                // What fails is rolled back, and the next statement may have no effect.
                 self.tolerate(db.batch_execute(&transaction)).with_context(|| transaction.clone())?;
             }
         }
@@ -194,7 +194,7 @@ impl Mirror {
             .with_context(|| format!("the partitions of {table} could not be attached"))
     }
 
-    /// Lets pass what may keep a change of partitions from being made.
+    /// Ignores errors that may prevent a change of partitions.
     fn tolerate(&self, result: Result<(), postgres::Error>) -> Result<()> {
         match result {
             Err(error) if !self.is_expected(&error) => Err(error.into()),
@@ -202,8 +202,8 @@ impl Mirror {
         }
     }
 
-    /// Whether a change of partitions may fail so: a partition is away or there already, another has its rows or its place,
-    /// somebody was in the way, or the server has crashed.
+    /// Whether a change of partitions may fail with this error: the partition does not exist, or already does; another
+    /// one has its rows or its bounds; there was a lock or a deadlock; or the server crashed.
     fn is_expected(&self, error: &postgres::Error) -> bool {
         match error.code() {
             Some(code) if [SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW].contains(code) => {
@@ -239,7 +239,7 @@ fn stage() -> Result<Stage> {
         .start()
 }
 
-/// Answers requests for an index badly now and then, for as long as its table is written to.
+/// Makes requests for an index fail from time to time, while its table is written to.
 fn spoil(stage: &Stage, table: &str, seed: u64, ended: &AtomicBool) {
     let mut dice = Rng::with_seed(seed ^ 0x5eed);
     while !ended.load(Ordering::Relaxed) {
@@ -261,7 +261,7 @@ fn spoil(stage: &Stage, table: &str, seed: u64, ended: &AtomicBool) {
     }
 }
 
-/// What is left of an index's rows, and what the statistics say of them.
+/// The rows left in an index's queue, and the statistics.
 fn remains(stage: &Stage, table: &str) -> Result<String> {
     let query = "select q::text from audit_algolia.queue q join audit_algolia.index i on i.id = q.index_id where i.name = $1
                  union all

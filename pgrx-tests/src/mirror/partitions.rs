@@ -1,14 +1,14 @@
-//! Owns what a mirror run does to the partitions of a table while it is written to.
+//! Changes the partitions of a table during a mirror run, while it is written to.
 
 use fastrand::Rng;
 
 use super::plan::KEYS;
 use crate::partition_sql::{attach, block, detach};
 
-/// The partitions that there are at the beginning and at the end, and which ids they take.
+/// The partitions that exist at the beginning and at the end, with their bounds.
 const PARTITIONS: [(&str, &str); 2] = [("low", "from (minvalue) to (4)"), ("high", "from (4) to (maxvalue)")];
 
-/// How the columns of a partitioned table go on.
+/// What follows the columns of a partitioned table.
 pub(super) fn create(table: &str) -> String {
     let parts = PARTITIONS.iter().map(|(name, bounds)| {
         format!("; create table {table}_{name} partition of {table} for values {bounds}")
@@ -16,8 +16,8 @@ pub(super) fn create(table: &str) -> String {
     format!(" partition by range (id){}", parts.collect::<String>())
 }
 
-/// Something that happens to a partition: a statement or more for each transaction. Some of it fails, for a partition
-/// may be away.
+/// A change of a partition, as statements for one transaction each. Some of them fail, because a partition may be
+/// detached.
 pub(super) fn change(table: &str, dice: &mut Rng) -> Vec<String> {
     let (name, bounds) = PARTITIONS[dice.usize(0..PARTITIONS.len())];
     let part = format!("{table}_{name}");
@@ -28,7 +28,7 @@ pub(super) fn change(table: &str, dice: &mut Rng) -> Vec<String> {
         0 => vec![format!("truncate {part}")],
         1 => vec![detach, attach],
         2 => vec![detach, format!("delete from {part}"), attach],
-        // What is written to it while it is nobody's partition is found when it comes back.
+        // Rows written while the table is not a partition are found when it is attached again.
         3 => vec![
             detach,
             format!("update {part} set v = v + 1, shown = not shown where id <> {key}"),
@@ -61,7 +61,7 @@ pub(super) fn complete(table: &str) -> String {
     parts.join("; ")
 }
 
-/// Attaches a partition; one that is gone is made anew.
+/// Attaches a partition, or creates it if it does not exist.
 fn bring_back(table: &str, name: &str, bounds: &str) -> String {
     let part = format!("{table}_{name}");
     block(&format!(
@@ -73,7 +73,7 @@ fn bring_back(table: &str, name: &str, bounds: &str) -> String {
     ))
 }
 
-/// Puts an empty box in the place of a partition, or takes it away.
+/// Puts an empty box in the place of a partition, or removes it.
 fn boxed(table: &str, name: &str, bounds: &str) -> String {
     let the_box = format!("{table}_{name}_box");
     block(&format!(

@@ -1,8 +1,8 @@
-//! Owns what the writers of a mirror run do, as far as a seed decides it.
+//! What the writers of a mirror run do, as a seed determines it.
 
 use fastrand::Rng;
 
-/// Rows are few, so that everybody meets everybody.
+/// There are few rows, so that writers often meet on the same one.
 pub const KEYS: i32 = 6;
 
 /// One statement.
@@ -27,12 +27,12 @@ pub enum Statement {
         key: i32,
         value: i32,
     },
-    /// Lets the filter pass a row, or not.
+    /// Makes the filter accept a row, or not.
     Show {
         key: i32,
         shown: bool,
     },
-    /// Changes what the index does not hold.
+    /// Changes a column that the index does not hold.
     Touch {
         key: i32,
     },
@@ -51,7 +51,7 @@ pub enum Statement {
 }
 
 impl Statement {
-    /// As SQL for a table.
+    /// The statement as SQL for a table.
     pub fn sql(&self, table: &str) -> String {
         match self {
             Statement::Insert { key, value, shown } => {
@@ -96,14 +96,14 @@ pub enum End {
 /// One transaction of a writer.
 pub type Step = (Vec<Part>, End);
 
-/// What the table is besides a table.
+/// The kind of table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     Plain,
-    /// Triggers of its own change rows again, some before ours, some after it.
+    /// Its own triggers change rows again, some before ours and some after.
     Restless,
     Partitioned,
-    /// Its partitions come and go.
+    /// Its partitions are detached, attached and dropped.
     Moving,
 }
 
@@ -117,7 +117,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of a seed for so many writers with so many transactions each.
+    /// The plan that a seed determines for this many writers with this many transactions each.
     pub fn new(seed: u64, writers: usize, steps: usize) -> Plan {
         let mut dice = Rng::with_seed(seed);
         let shape = SHAPES[dice.usize(0..SHAPES.len())];

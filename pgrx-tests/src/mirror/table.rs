@@ -1,4 +1,4 @@
-//! Owns the table of a mirror run.
+//! Creates the table of a mirror run.
 
 use anyhow::{anyhow, Result};
 
@@ -8,7 +8,7 @@ use super::writer::{session, PATIENCE};
 use crate::stage::Stage;
 use crate::wait::poll;
 
-/// Makes it, and has it watched.
+/// Creates the table and watches it.
 pub(super) fn create(stage: &Stage, table: &str, shape: Shape) -> Result<()> {
     let mut statements = format!(
         "create table {table} (id int primary key, v int not null, shown bool not null, note text not null)"
@@ -52,7 +52,7 @@ pub(super) fn create(stage: &Stage, table: &str, shape: Shape) -> Result<()> {
     statements += &format!(
         "; select audit_algolia.watch('{table}', columns => '{{v}}', filter => 'shown', mode => 'mirror')"
     );
-    // A crash may end the session in the middle of it.
+    // A crash may end the session meanwhile.
     let made = poll(PATIENCE, || {
         let mut db = session(&stage.cluster).ok()?;
         match db.batch_execute(&format!("begin; {statements}; commit")) {

@@ -1,4 +1,4 @@
-//! Owns one writer of a mirror run: it carries out its transactions, whatever happens to its session.
+//! A writer of a mirror run. It performs its transactions, whatever happens to its session.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use postgres::Client;
 use super::plan::{End, Part, Step};
 use crate::server::Cluster;
 
-/// How long a run waits for anything before it counts as stuck.
+/// How long a run waits before it counts as stuck.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A session that makes transactions, and another one when it breaks.
+/// Runs transactions in a session, and opens another one when it breaks.
 pub(super) struct Writer<'a> {
     cluster: &'a Cluster,
     table: &'a str,
@@ -24,14 +24,14 @@ impl<'a> Writer<'a> {
         Writer { cluster, table, name: format!("{table}_{number}"), db: None }
     }
 
-    /// Makes a transaction. One that fails, for a duplicate key or a deadlock for instance, is rolled back.
+    /// Runs a transaction. If it fails, for instance because of a duplicate key or a deadlock, it is rolled back.
     pub(super) fn step(&mut self, (parts, end): &Step) -> Result<()> {
         let mut db = match self.db.take() {
             Some(db) => db,
             None => session(self.cluster)?,
         };
         if self.transaction(&mut db, parts, *end).is_err() && db.batch_execute("rollback").is_err() {
-            // The server has restarted; what was prepared is to be ended all the same.
+            // The server has restarted. A transaction that was prepared must still be ended.
             let mut db = session(self.cluster)?;
             let prepared = format!("select 1 from pg_prepared_xacts where gid = '{}'", self.name);
             if db.query_opt(&prepared, &[])?.is_some() {
@@ -68,7 +68,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A session of the superuser, as soon as there is one to be had.
+/// A superuser's session, as soon as one is possible.
 pub(super) fn session(cluster: &Cluster) -> Result<Client> {
     cluster.session_with(PATIENCE, "set deadlock_timeout = '20ms'; set lock_timeout = '5s'")
 }

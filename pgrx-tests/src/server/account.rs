@@ -1,4 +1,4 @@
-//! The user servers run as: oneself, or an unprivileged one when run by root, because PostgreSQL refuses root.
+//! The user that servers run as: that of this process or, because PostgreSQL refuses root, an unprivileged one.
 
 use std::os::unix::fs::{chown, MetadataExt};
 use std::os::unix::process::CommandExt;
@@ -8,15 +8,15 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use nix::unistd::{geteuid, User};
 
-/// Who a server runs as.
+/// The user that a server runs as.
 #[derive(Clone, Copy, Debug)]
 pub struct Account {
-    /// None: as this process does.
+    /// `None`: the user of this process.
     other: Option<(u32, u32)>,
 }
 
 impl Account {
-    /// This process's own user, or for root `postgres`, else `nobody`.
+    /// The user of this process or, if that is root, `postgres` or else `nobody`.
     pub fn for_servers() -> Result<Account> {
         if !geteuid().is_root() {
             return Ok(Account { other: None });
@@ -28,8 +28,8 @@ impl Account {
         Ok(Account { other: Some((user.uid.as_raw(), user.gid.as_raw())) })
     }
 
-    /// A command that runs under the account, in a folder it can enter and without what would change how a
-    /// server behaves or what it tells its clients.
+    /// A command that runs as this user, in a folder that the user can enter. It drops variables that would change how
+    /// a server behaves or what it tells its clients.
     pub(crate) fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir("/").env("LC_ALL", "C");
@@ -45,7 +45,7 @@ impl Account {
         command
     }
 
-    /// Gives one file or folder to the account.
+    /// Makes this user the owner of a file or folder.
     pub(crate) fn give(self, path: &Path) -> Result<()> {
         if let Some((user, group)) = self.other {
             chown(path, Some(user), Some(group))
@@ -54,8 +54,8 @@ impl Account {
         Ok(())
     }
 
-    /// Whether the account can get at what lies in `folder`: for another user, each folder on the way must
-    /// let everybody through. A clone in a home folder often does not.
+    /// Whether this user can read `folder`. If it is another user than ours, everybody must be allowed through each
+    /// folder on the way, which is often not so for a clone in a home folder.
     pub(crate) fn reaches(self, folder: &Path) -> bool {
         self.other.is_none()
             || folder.ancestors().all(|one| one.metadata().map_or(true, |meta| meta.mode() & 0o001 != 0))

@@ -1,4 +1,4 @@
-//! How a cluster comes about: made anew, as the standby of another, or by an upgrade of it.
+//! Creates clusters: new ones, standbys and upgrades of others.
 
 use std::fs;
 use std::path::Path;
@@ -15,8 +15,8 @@ use super::port::free_port;
 use super::settings::{base_settings, include_settings, write_settings, Settings};
 use super::template::template;
 
-/// What a cluster is to be like, and what is to be started beside it. The defaults suit tests: preloaded, and not safe
-/// against a power cut.
+/// Describes a cluster, and what is started beside it. The defaults suit tests: the extension is preloaded, and data is
+/// not safe against a power cut.
 #[derive(Debug)]
 pub struct Builder<T = ()> {
     installation: Option<Arc<Installation>>,
@@ -29,7 +29,7 @@ pub struct Builder<T = ()> {
 }
 
 impl Builder {
-    /// Makes the cluster, starts it and returns when it takes connections.
+    /// Creates and starts the cluster, and returns when it accepts connections.
     pub fn start(self) -> Result<Cluster> {
         self.start_cluster()
     }
@@ -48,7 +48,7 @@ impl<T> Builder<T> {
         }
     }
 
-    /// Whether `shared_preload_libraries` names the extension; it does unless said otherwise.
+    /// Whether `shared_preload_libraries` names the extension. Default: true.
     #[must_use]
     pub fn preload(mut self, preload: bool) -> Self {
         self.preload = preload;
@@ -62,16 +62,16 @@ impl<T> Builder<T> {
         self
     }
 
-    /// How many bytes of address space each process of the server may have, shared memory included: where a server
-    /// without much memory is to be had. There is no limit unless said otherwise.
+    /// The address space that each process of the server may have, in bytes, including shared memory; for tests in
+    /// which memory runs out. Default: no limit.
     #[must_use]
     pub fn address_space(mut self, bytes: u64) -> Self {
         self.address_space = Some(bytes);
         self
     }
 
-    /// Has the server find a locale, such as `de_DE`, in UTF-8, whether the machine has it or not. It is compiled from the
-    /// sources in Debian's package `locales`; without them there is no such server.
+    /// Provides the server with a locale in UTF-8, such as `de_DE`, even if the machine does not have it. It is
+    /// compiled from the sources in Debian's package `locales`, which must be installed.
     #[must_use]
     pub fn locale(mut self, name: &str) -> Self {
         self.locales.push(name.to_owned());
@@ -85,7 +85,7 @@ impl<T> Builder<T> {
         self
     }
 
-    /// Which PostgreSQL to run; the current one unless said otherwise.
+    /// The PostgreSQL to run. Default: the current one.
     #[must_use]
     pub fn installation(mut self, installation: Arc<Installation>) -> Self {
         self.installation = Some(installation);
@@ -97,7 +97,7 @@ impl<T> Builder<T> {
         let installation = self.installation.map_or_else(shared_installation, Ok)?;
         let folder = Folder::new(account)?;
         let settings = base_settings(self.durable, self.preload).into_iter().chain(self.settings).collect();
-        // From here on, the cluster's drop cleans up.
+        // From here on, dropping the cluster cleans up.
         let cluster = Cluster::new(installation, account, folder, settings, self.address_space);
         for locale in &self.locales {
             compile_locale(account, locale, &cluster.locales())?;
@@ -108,7 +108,7 @@ impl<T> Builder<T> {
     }
 }
 
-/// Makes a locale in UTF-8 below `folder`, by the name the C library looks for it under.
+/// Compiles a locale in UTF-8 below `folder`, under the name by which the C library looks for it.
 fn compile_locale(account: Account, name: &str, folder: &Path) -> Result<()> {
     if !folder.exists() {
         fs::create_dir(folder)?;
@@ -129,12 +129,12 @@ fn compile_locale(account: Account, name: &str, folder: &Path) -> Result<()> {
 }
 
 impl Cluster {
-    /// A cluster to be: preloaded and quick unless said otherwise.
+    /// Describes a new cluster.
     pub fn builder() -> Builder {
         Builder::new(())
     }
 
-    /// A streaming standby of a running cluster; returns when it takes read-only connections.
+    /// Creates a streaming standby of a running cluster, and returns when it accepts read-only connections.
     pub fn standby_of(primary: &Cluster) -> Result<Cluster> {
         let mut settings = primary.settings();
         settings.insert("cluster_name".into(), "standby".into());
@@ -153,8 +153,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// What `pg_upgrade` makes of a stopped cluster, not started yet. It runs the newer PostgreSQL that
-    /// [`PG_CONFIG_NEWER`](super::NEWER_VARIABLE) names, else the same.
+    /// Upgrades a stopped cluster with `pg_upgrade`, without starting the result. It runs the newer PostgreSQL that
+    /// [`PG_CONFIG_NEWER`](super::NEWER_VARIABLE) names, or else the same.
     pub fn upgrade_of(old: &Cluster) -> Result<Cluster> {
         let installation = Installation::newer()?.map_or_else(|| Arc::clone(&old.installation), Arc::new);
         let cluster = Cluster::like(old, installation, old.settings())?;
@@ -189,7 +189,7 @@ impl Cluster {
     }
 }
 
-/// One installation for all clusters of the process, for as long as one of them needs it.
+/// The installation that all clusters of the process share while one of them exists.
 fn shared_installation() -> Result<Arc<Installation>> {
     static SHARED: Mutex<Weak<Installation>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Ways into a cluster: sessions, and PostgreSQL's own client programs.
+//! Access to a cluster: sessions, and PostgreSQL's own client programs.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -23,7 +23,7 @@ impl Cluster {
             .with_context(|| format!("cannot connect to {database} as {user}"))
     }
 
-    /// The same for tests: a cluster that cannot be reached is a failed one.
+    /// The same for tests, which fail if the cluster cannot be reached.
     #[track_caller]
     #[allow(clippy::panic, reason = "spares each test a Result that would only fail it")]
     pub fn client(&self, database: &str, user: &str) -> Client {
@@ -33,15 +33,15 @@ impl Cluster {
         }
     }
 
-    /// A session of the superuser in `postgres`, as soon as a server that starts or recovers takes one.
+    /// A superuser's session in `postgres`. Waits while the server starts or recovers.
     ///
     /// # Errors
-    /// When it takes none until the deadline.
+    /// If there is no session by the deadline.
     pub fn session(&self, deadline: Duration) -> Result<Client> {
         self.session_with(deadline, "select 1")
     }
 
-    /// The same with a statement that the session begins with.
+    /// The same, with a statement that the session begins with.
     ///
     /// # Errors
     /// As [`session`](Cluster::session).
@@ -54,10 +54,10 @@ impl Cluster {
         session.with_context(|| format!("no session within {deadline:?}"))
     }
 
-    /// Has one of PostgreSQL's client programs, such as `pg_dump`, do its work as the superuser.
+    /// Runs one of PostgreSQL's client programs, such as `pg_dump`, as the superuser.
     ///
     /// # Errors
-    /// When it cannot be run or fails; the error is what it said.
+    /// If it cannot be run or fails; the error contains its output.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Result<Output> {
         self.run_as("postgres", program, arguments)
     }
@@ -76,18 +76,18 @@ impl Cluster {
         Ok(output)
     }
 
-    /// A URL for programs that bring their own client.
+    /// A URL for programs with their own client.
     pub fn connection_string(&self, database: &str, user: &str) -> String {
         format!("postgresql://{user}@127.0.0.1:{}/{database}", self.port())
     }
 
-    /// The command with which a person looks into the database.
+    /// The command to look into the database by hand.
     pub fn psql(&self, database: &str) -> String {
         format!("{} -h 127.0.0.1 -p {} -U postgres {database}", self.bin("psql").display(), self.port())
     }
 }
 
-/// Whether an error is what a session hears when the server, or somebody, ends it.
+/// Whether an error means that the session was ended, by the server or by another session.
 pub(crate) fn is_end_of_session(code: &SqlState) -> bool {
     code.code().starts_with("57P") || code.code().starts_with("08")
 }

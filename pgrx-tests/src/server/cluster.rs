@@ -1,4 +1,4 @@
-//! A throw-away PostgreSQL cluster: its server, and what one does with it.
+//! A throw-away PostgreSQL cluster with its server.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::process::CommandExt;
@@ -22,25 +22,25 @@ use crate::wait::poll;
 /// How a server is asked to stop, as `pg_ctl stop -m` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
-    /// Waits for the clients to leave.
+    /// Waits for the clients to disconnect.
     Smart,
-    /// Sends the clients away, rolls back, and shuts down in order.
+    /// Disconnects the clients, rolls back, and shuts down.
     Fast,
-    /// Drops everything: the next start recovers from the log.
+    /// Stops at once; the next start recovers from the WAL.
     Immediate,
 }
 
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(60);
 
-/// A cluster with its server. Dropping it stops the server and removes the folder, which stays to be looked
-/// at if the thread is panicking.
+/// A cluster with its server. Dropping it stops the server and removes the folder, except if the thread is panicking,
+/// so that the folder can be examined.
 #[derive(Debug)]
 pub struct Cluster {
     pub(super) installation: Arc<Installation>,
     pub(super) account: Account,
     settings: Mutex<Settings>,
-    /// How many bytes of address space each process of the server may have; no limit when absent.
+    /// The address space that each process of the server may have, in bytes. `None`: no limit.
     pub(super) address_space: Option<u64>,
     port: AtomicU16,
     server: Mutex<Option<Child>>,
@@ -68,7 +68,7 @@ impl Cluster {
         }
     }
 
-    /// Changes settings and has the server read them.
+    /// Changes settings and reloads them.
     pub fn set(&self, changes: &[(&str, &str)]) -> Result<()> {
         let mut settings = self.settings_guard();
         settings.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
@@ -77,12 +77,12 @@ impl Cluster {
         self.reload()
     }
 
-    /// Has the server read its settings again.
+    /// Makes the server reload its settings.
     pub fn reload(&self) -> Result<()> {
         self.signal(Signal::SIGHUP)
     }
 
-    /// Starts the server, and returns when it takes connections.
+    /// Starts the server, and returns when it accepts connections.
     pub fn start(&self) -> Result<()> {
         if self.port() == 0 {
             return self.start_on_free_port();
@@ -151,7 +151,7 @@ impl Cluster {
         kill(Pid::from_raw(pid), signal).with_context(|| format!("cannot signal process {pid}"))
     }
 
-    /// Has the folder stay after the end to be looked at, as if the thread had panicked.
+    /// Keeps the folder at the end, as after a panic.
     pub fn keep(&self) {
         self.kept.store(true, Ordering::Relaxed);
     }
@@ -166,7 +166,7 @@ impl Cluster {
         self.folder.path()
     }
 
-    /// The port on 127.0.0.1, which the socket's name has too.
+    /// The port on 127.0.0.1, which is also part of the socket's name.
     pub fn port(&self) -> u16 {
         self.port.load(Ordering::Relaxed)
     }
@@ -176,7 +176,7 @@ impl Cluster {
         self.server().as_ref().map(Child::id)
     }
 
-    /// The process that cleans up should this one be killed.
+    /// The process that cleans up if this one is killed.
     pub fn watchdog(&self) -> u32 {
         self.folder.watchdog()
     }
@@ -195,7 +195,7 @@ impl Cluster {
         self.settings_guard().clone()
     }
 
-    /// Starts on a port nobody uses. Another process may take it first: then there is another.
+    /// Starts on a free port, or on another one if another process takes it first.
     pub(super) fn start_on_free_port(&self) -> Result<()> {
         let mut result = Ok(());
         for _ in 0..5 {
@@ -215,12 +215,13 @@ impl Cluster {
         result
     }
 
-    /// Where locales are that were compiled for this cluster.
+    /// The folder for locales that were compiled for this cluster.
     pub(super) fn locales(&self) -> PathBuf {
         self.folder.path().join("locales")
     }
 
-    /// The server's program. `prlimit` sets the limit and becomes the server, whose processes inherit it.
+    /// The command that starts the server. `prlimit` sets the limit and then becomes the server, whose processes
+    /// inherit it.
     fn server_command(&self) -> Command {
         let program = self.bin("postgres");
         let mut command = match self.address_space {
@@ -237,7 +238,7 @@ impl Cluster {
         command
     }
 
-    /// The last line of the server's own file tells it; quicker and more exact than to knock.
+    /// Looks for the server's state in its PID file, which is faster and more exact than trying to connect.
     fn takes_connections(&self, pid: u32) -> bool {
         let file = fs::read_to_string(self.data_dir().join("postmaster.pid")).unwrap_or_default();
         let mut lines = file.lines();

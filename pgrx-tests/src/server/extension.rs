@@ -1,4 +1,4 @@
-//! The extension's files: what they consist of in the workspace, and how they get into a PostgreSQL.
+//! The extension's files in the workspace, and their installation into a PostgreSQL.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, Permissions};
@@ -15,7 +15,7 @@ pub(super) fn script_name() -> String {
     format!("audit_algolia--{}.sql", env!("CARGO_PKG_VERSION"))
 }
 
-/// The parts of the install script in the order in which they are put together.
+/// The parts of the install script, in order.
 fn script_parts() -> Result<Vec<PathBuf>> {
     sql_files(&cargo::workspace().join("sql/install"), "")
 }
@@ -47,7 +47,8 @@ pub(super) fn add_extension(library: &Path, libraries: &Path, extensions: &Path)
         Ok(fs::set_permissions(&target, Permissions::from_mode(0o644))?)
     };
     let suffix = library.extension().unwrap_or_default().to_string_lossy();
-    // A system-wide installation may hold the extension too: what was linked must not be written through.
+    // A system-wide installation may contain the extension too. A hard link must not be overwritten, for that would
+    // change the original.
     let module = libraries.join(format!("audit_algolia.{suffix}"));
     for old in [&module, &extensions.join("audit_algolia.control"), &extensions.join(script_name())] {
         if old.exists() {
@@ -76,7 +77,7 @@ pub(super) fn add_extension(library: &Path, libraries: &Path, extensions: &Path)
     Ok(())
 }
 
-/// Tells builds of the extension apart without reading the library, which has tens of megabytes.
+/// Distinguishes builds of the extension without reading the library, which has tens of megabytes.
 pub(super) fn fingerprint(library: &Path) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
     let meta = fs::metadata(library)?;

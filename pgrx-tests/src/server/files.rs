@@ -15,14 +15,14 @@ use super::account::Account;
 pub(super) enum Make {
     /// A copy with its own content.
     Copy,
-    /// Another name for the same content: for files that nobody writes.
+    /// A hard link, for files that nobody writes.
     Link,
     /// A copy that belongs to the account.
     CopyFor(Account),
 }
 
-/// Copies a folder into another that may exist already. Symbolic links are followed: what is copied must not
-/// lead back to where it came from.
+/// Copies a folder into another that may exist already. Symbolic links are followed, so that the copy does not refer to
+/// the original.
 pub(super) fn copy_tree(from: &Path, to: &Path, make: Make) -> Result<()> {
     let meta = fs::metadata(from).with_context(|| format!("cannot read {}", from.display()))?;
     fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
@@ -30,7 +30,7 @@ pub(super) fn copy_tree(from: &Path, to: &Path, make: Make) -> Result<()> {
         let source = entry?.path();
         let Some(name) = source.file_name() else { continue };
         let target = to.join(name);
-        // A link that leads nowhere is no use in the copy either.
+        // A dangling link is of no use in the copy either.
         let Ok(found) = fs::metadata(&source) else {
             continue;
         };
@@ -40,7 +40,8 @@ pub(super) fn copy_tree(from: &Path, to: &Path, make: Make) -> Result<()> {
             copy_file(&source, &target, make)?;
         }
     }
-    // Last, so that a folder without write permission can be filled; explicit, so that no umask interferes.
+    // The permissions are set last, because a folder without write permission must be filled first, and explicitly,
+    // because of the umask.
     fs::set_permissions(to, Permissions::from_mode(meta.mode() & 0o7777))?;
     if let Make::CopyFor(account) = make {
         account.give(to)?;
@@ -60,7 +61,7 @@ fn copy_file(source: &Path, target: &Path, make: Make) -> Result<()> {
     Ok(())
 }
 
-/// Fills a folder under another name and then gives it its own, so that nobody sees it half made.
+/// Fills a folder under another name and then renames it, so that nobody sees it incomplete.
 pub(super) fn in_one_step(cache: &Path, target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let new = cache.join("new");
     for old in [&new, &target.to_path_buf()] {
@@ -74,7 +75,7 @@ pub(super) fn in_one_step(cache: &Path, target: &Path, fill: impl FnOnce(&Path) 
     fs::rename(&new, target).with_context(|| format!("cannot put {} in place", target.display()))
 }
 
-/// Folders made on the way got their rights from the umask: the server's user must get through.
+/// Folders on the way got their permissions from the umask, but the server's user must be able to enter them.
 fn open_to_all(folder: &Path) -> Result<()> {
     let mode = fs::metadata(folder)?.mode();
     fs::set_permissions(folder, Permissions::from_mode(mode | 0o755))?;
@@ -87,7 +88,7 @@ fn open_to_all(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes a folder that others can look into but only this user can change, in a place everybody can write to.
+/// Creates a folder that others can read but only this user can change, in a place where everybody can write.
 pub(super) fn own_folder(path: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().mode(0o755).create(path);
     if made.is_ok() {
@@ -102,7 +103,8 @@ pub(super) fn own_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Waits for a lock on the file, which is made when absent. Dropping it, or dying, releases it.
+/// Waits for a lock on the file, which is created if it does not exist. The lock is released when it is dropped or the
+/// process ends.
 pub(super) fn lock(path: &Path, how: FlockArg) -> Result<Flock<File>> {
     let file = open(path)?;
     Flock::lock(file, how)
@@ -110,7 +112,7 @@ pub(super) fn lock(path: &Path, how: FlockArg) -> Result<Flock<File>> {
         .with_context(|| format!("cannot lock {}", path.display()))
 }
 
-/// The lock, unless another process has it or the file is gone.
+/// The lock, or `None` if another process holds it or the file does not exist.
 pub(super) fn try_lock(path: &Path) -> Option<Flock<File>> {
     let file = OpenOptions::new().write(true).open(path).ok()?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()

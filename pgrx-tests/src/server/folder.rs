@@ -1,8 +1,8 @@
-//! The folder of a running cluster, and how it goes away: with its owner, however that ends.
+//! The folder of a running cluster, and its removal, however its owner ends.
 //!
-//! The owner removes its folder itself. Should it be killed, a shell that reads from a pipe the owner holds
-//! open sees the end of it, stops the server and removes the folder. Should that be killed as well, whoever
-//! starts a cluster next sees that nobody holds the folder's lock, and does the same.
+//! The owner removes its folder itself. If the owner is killed, a shell that reads from a pipe of the owner sees the
+//! end of it, stops the server and removes the folder. If the shell is killed as well, the next process that starts a
+//! cluster sees that nobody holds the folder's lock, and does the same.
 
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Write};
@@ -20,8 +20,8 @@ use nix::unistd::geteuid;
 use super::account::Account;
 use super::files::{lock, own_folder, try_lock};
 
-/// Ends a cluster whose owner is gone. A line on the standard input means that the owner has done it. The
-/// working folder of the process tells the server from a stranger that has got its number since.
+/// Stops a cluster whose owner has died. A line on standard input means that the owner has done it. The server's
+/// working folder distinguishes it from another process that has got its PID since.
 const END_CLUSTER: &str = r#"
 trap '' HUP INT TERM
 read -r line && exit 0
@@ -40,9 +40,9 @@ rm -rf "$1"
 
 const OWNER: &str = "owner";
 const KEPT: &str = "kept";
-/// How long the folder of a failed test is there to be looked at.
+/// How long the folder of a failed test is kept.
 const KEEP_FOR: Duration = Duration::from_secs(24 * 3600);
-/// How long a folder without a lock may be one that is just being made.
+/// How long a folder without a lock may still be one that is being created.
 const BEING_MADE: Duration = Duration::from_secs(60);
 
 /// A cluster's folder: `data`, the log, the socket.
@@ -54,15 +54,15 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes one, after removing those whose owner is gone.
+    /// Creates a folder, after removing those whose owner has died.
     pub(super) fn new(account: Account) -> Result<Folder> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let home = clusters_folder();
         own_folder(&home)?;
-        // The server's working folder is compared with this path, so it must be the true one.
+        // The server's working folder is compared with this path, so it must not contain symbolic links.
         let home = home.canonicalize()?;
         sweep(&home);
-        // A folder that was kept may have the name already, from an earlier process with this number.
+        // A folder that was kept may already have this name, from an earlier process with the same PID.
         let path = loop {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let path = home.join(format!("{}-{number}", std::process::id()));
@@ -72,7 +72,7 @@ impl Folder {
             }
             break path;
         };
-        // Locked before it has its name: a sweep that found it in between would take the folder for an abandoned one.
+        // The file is locked before it gets its name. Otherwise a sweep could take the folder for an abandoned one.
         let unnamed = path.join("owner.new");
         let owned = lock(&unnamed, FlockArg::LockExclusive)?;
         fs::rename(&unnamed, path.join(OWNER))?;
@@ -90,7 +90,7 @@ impl Folder {
         self.watchdog.id()
     }
 
-    /// Sends the watchdog home and removes the folder, or leaves it to be looked at.
+    /// Ends the watchdog, and removes the folder or keeps it.
     pub(super) fn end(&mut self, keep: bool) {
         if keep {
             let _ = fs::write(self.path.join(KEPT), "");
@@ -104,7 +104,7 @@ impl Folder {
     }
 }
 
-/// Where clusters live: a short path, for a socket's may have about 100 characters.
+/// The folder for clusters. Its path is short, because the path of a socket is limited to about 100 characters.
 pub fn clusters_folder() -> PathBuf {
     PathBuf::from(format!("/tmp/audit_algolia-{}", geteuid()))
 }
@@ -117,7 +117,7 @@ fn end_cluster(folder: &Path, input: Stdio) -> Result<Child> {
         .stdin(input)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // Out of the terminal's reach: Ctrl-C is meant for the owner.
+        // A process group of its own, because Ctrl-C in the terminal is meant for the owner only.
         .process_group(0)
         .spawn()
         .context("no watchdog could be started")

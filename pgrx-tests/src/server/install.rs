@@ -1,9 +1,9 @@
-//! Copies of PostgreSQL with the extension in them.
+//! Copies of PostgreSQL with the extension installed.
 //!
-//! A copy is never changed once it has its name: `plain` holds the server as found, and each build of the
-//! extension gets a folder of its own whose other files are hard links to `plain`. So a rebuild disturbs no
-//! running cluster, and two runs at once cannot get in each other's way. Who uses a copy holds a shared lock on
-//! it; unlocked ones that are no longer current are removed.
+//! A copy is never changed once it has its name. `plain` holds the server without the extension. Each build of the
+//! extension has a folder of its own, whose other files are hard links to `plain`. So a new build does not affect
+//! running clusters, and two runs at once do not affect each other. A process that uses a copy holds a shared lock on
+//! it. Copies that are not locked and no longer current are removed.
 
 use std::collections::hash_map::DefaultHasher;
 use std::env;
@@ -23,15 +23,15 @@ use super::layout::{add_package, plain_copy, Layout};
 use super::pg_config::PgConfig;
 use crate::cargo::{self, Profile};
 
-/// Names a prepared installation to the processes one starts, so that they need not prepare it again.
+/// The variable that passes a prepared installation to child processes, so that they need not prepare it again.
 pub const INSTALLATION_VARIABLE: &str = "AUDIT_ALGOLIA_INSTALLATION";
 
-/// Names the `pg_config` of a newer PostgreSQL, for tests of `pg_upgrade`.
+/// The variable with the `pg_config` of a newer PostgreSQL, for tests of `pg_upgrade`.
 pub const NEWER_VARIABLE: &str = "PG_CONFIG_NEWER";
 
 const DESCRIPTION: &str = "installation";
 
-/// A relocated PostgreSQL with the extension installed; it stays as long as this value lives.
+/// A relocated PostgreSQL with the extension installed. It remains while this value lives.
 #[derive(Debug)]
 pub struct Installation {
     root: PathBuf,
@@ -44,8 +44,8 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// The one a parent process has prepared, else a copy of the PostgreSQL found with the extension as it is
-    /// in the workspace, built for development.
+    /// The installation that a parent process has prepared, or else a copy of the PostgreSQL that was found, with a
+    /// development build of the extension as it is in the workspace.
     pub fn current() -> Result<Installation> {
         match env::var_os(INSTALLATION_VARIABLE) {
             Some(root) => Installation::open(Path::new(&root)),
@@ -53,7 +53,7 @@ impl Installation {
         }
     }
 
-    /// The newer one to upgrade to, if [`NEWER_VARIABLE`] names one.
+    /// The newer PostgreSQL to upgrade to, if [`NEWER_VARIABLE`] names one.
     pub fn newer() -> Result<Option<Installation>> {
         let Some(path) = env::var_os(NEWER_VARIABLE).filter(|path| !path.is_empty()) else {
             return Ok(None);
@@ -63,13 +63,13 @@ impl Installation {
         Installation::prepare(&pg, Profile::Dev).map(Some)
     }
 
-    /// Builds the extension and puts it into a copy of the server; both only if something has changed.
+    /// Builds the extension and installs it into a copy of the server. Does either only if something has changed.
     pub fn prepare(pg: &PgConfig, profile: Profile) -> Result<Installation> {
         Installation::prepare_with(pg, profile, &[])
     }
 
-    /// The same with what others have packaged for this server: each folder is one in which a package was unpacked
-    /// as if it were the root of the file system. Its name has to tell the package's version.
+    /// The same, with other packages for this server. Each folder is one into which a package was unpacked as if it
+    /// were the root of the file system. Its name must contain the package's version.
     pub fn prepare_with(pg: &PgConfig, profile: Profile, packages: &[PathBuf]) -> Result<Installation> {
         let cache = cache_of(pg)?;
         let _one_at_a_time = lock(&cache.join("lock"), FlockArg::LockExclusive)?;
@@ -108,7 +108,7 @@ impl Installation {
         Ok(installation)
     }
 
-    /// An installation prepared before.
+    /// Opens an installation that was prepared before.
     pub fn open(root: &Path) -> Result<Installation> {
         let used = lock(&lock_of(root), FlockArg::LockShared)?;
         let text = fs::read_to_string(root.join(DESCRIPTION))
@@ -138,12 +138,12 @@ impl Installation {
         self.bin.join(name)
     }
 
-    /// The major version, as 15.
+    /// The major version, such as 15.
     pub fn major(&self) -> u32 {
         self.major
     }
 
-    /// The version in full, as `15.8`.
+    /// The full version, such as `15.8`.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -163,14 +163,14 @@ impl Installation {
         ["so", "dylib"].iter().any(|ending| self.modules.join(format!("{name}.{ending}")).is_file())
     }
 
-    /// The folder for what is kept per PostgreSQL, such as a cluster fresh from initdb.
+    /// The folder for what is cached per PostgreSQL, such as a cluster fresh from initdb.
     pub(super) fn cache(&self) -> &Path {
         self.root.parent().unwrap_or(&self.root)
     }
 }
 
-/// The folder for one PostgreSQL: below the target folder, or, if the server's user cannot get there because
-/// the clone lies in a private folder, in one of the system's for files that last.
+/// The cache folder for one PostgreSQL. It is below the target folder, or, if the server's user cannot enter that
+/// because the clone is in a private folder, in a folder of the system for temporary files that survive a reboot.
 fn cache_of(pg: &PgConfig) -> Result<PathBuf> {
     let target = cargo::target_dir();
     let mut hasher = DefaultHasher::new();
@@ -201,7 +201,7 @@ fn lock_of(root: &Path) -> PathBuf {
     root.with_extension("lock")
 }
 
-/// Removes the copies of earlier builds that nobody uses. Failing to is no reason to stop: the next will.
+/// Removes copies of earlier builds that nobody uses. If that fails, the next process will do it.
 fn remove_unused(cache: &Path, current: &str) {
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         let path = entry.path();

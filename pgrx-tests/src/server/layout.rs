@@ -1,4 +1,4 @@
-//! Where the parts of a PostgreSQL are, and copies of them.
+//! Finds the parts of a PostgreSQL and copies them.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -8,8 +8,8 @@ use anyhow::{ensure, Result};
 use super::files::{copy_tree, in_one_step, Make};
 use super::pg_config::PgConfig;
 
-/// Where the parts of a server lie below what they have in common: PostgreSQL finds them from the place of its
-/// program, so that keeping these relations is all it takes to move it.
+/// Where the parts of a server are, relative to a common root. PostgreSQL finds them relative to its program, so a
+/// server can be moved by keeping these relations.
 pub(super) struct Layout {
     prefix: PathBuf,
     pub(super) bin: PathBuf,
@@ -33,7 +33,7 @@ impl Layout {
     }
 }
 
-/// A copy of the server as it was found.
+/// A copy of the server without the extension.
 pub(super) fn plain_copy(cache: &Path, pg: &PgConfig, layout: &Layout) -> Result<PathBuf> {
     let plain = cache.join("plain");
     if plain.is_dir() {
@@ -59,8 +59,8 @@ pub(super) fn plain_copy(cache: &Path, pg: &PgConfig, layout: &Layout) -> Result
     Ok(plain)
 }
 
-/// The modules and scripts of an unpacked package. What the server has already stays: it may be a link to what is
-/// not ours to change.
+/// Adds the modules and scripts of an unpacked package. Files that the server already has are kept, because they may be
+/// links to files that must not be changed.
 pub(super) fn add_package(package: &Path, layout: &Layout, new: &Path) -> Result<()> {
     let prefix = package.join(layout.prefix.strip_prefix("/").unwrap_or(&layout.prefix));
     for part in [layout.library.clone(), layout.share.join("extension")] {

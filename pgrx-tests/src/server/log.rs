@@ -1,4 +1,4 @@
-//! What a cluster's server has logged.
+//! The log of a cluster's server.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::cluster::Cluster;
 
-/// A place in a server's log.
+/// A position in a server's log.
 #[derive(Clone, Copy, Debug)]
 pub struct LogMark(u64);
 
@@ -16,12 +16,12 @@ impl Cluster {
         self.log_since(LogMark(0))
     }
 
-    /// The end of the log as it is now.
+    /// The current end of the log.
     pub fn log_mark(&self) -> LogMark {
         LogMark(fs::metadata(self.log_file()).map_or(0, |meta| meta.len()))
     }
 
-    /// What was logged after the mark.
+    /// What was logged since the mark.
     pub fn log_since(&self, mark: LogMark) -> String {
         let mut content = Vec::new();
         if let Ok(mut file) = File::open(self.log_file()) {

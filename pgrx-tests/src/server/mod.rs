@@ -1,7 +1,6 @@
-//! A PostgreSQL of one's own: found, copied, given the extension, and run in throw-away clusters.
+//! A PostgreSQL for tests: found, copied, with the extension installed, and run in throw-away clusters.
 //!
-//! Nothing here writes to a system folder, and nothing outlives the process that asked for it except the
-//! caches below the target folder.
+//! Nothing here writes to a system folder, and nothing outlives the process except the caches below the target folder.
 
 mod account;
 mod builder;

@@ -1,4 +1,4 @@
-//! Finds PostgreSQL and asks it where its parts are.
+//! Finds PostgreSQL and its parts.
 
 use std::env;
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{bail, ensure, Context, Result};
 
-/// The PostgreSQL versions the extension has a feature for.
+/// The PostgreSQL versions that the extension supports.
 const SUPPORTED: std::ops::RangeInclusive<u32> = 15..=18;
 
 /// An installed PostgreSQL, known by its `pg_config`.
@@ -19,8 +19,8 @@ pub struct PgConfig {
 }
 
 impl PgConfig {
-    /// The one `PG_CONFIG` names; else the first with server and headers, then the first with a server, of
-    /// `pg_config` on the path and Debian's version folders, newest first.
+    /// The PostgreSQL that `PG_CONFIG` names. Otherwise, of `pg_config` on the path and those in Debian's version
+    /// folders, newest first: the first with a server and headers, or else the first with a server.
     pub fn find() -> Result<PgConfig> {
         if let Some(path) = env::var_os("PG_CONFIG").filter(|path| !path.is_empty()) {
             let found = PgConfig::at(Path::new(&path))?;
@@ -52,7 +52,7 @@ impl PgConfig {
         let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
         let major = digits.parse().with_context(|| format!("{} is of version {version}", path.display()))?;
         ensure!(SUPPORTED.contains(&major), "PostgreSQL {version} is not supported: 15 to 18 are");
-        // Debian's /usr/bin/pg_config stands for whichever version is newest: take the real one behind it.
+        // Debian's /usr/bin/pg_config stands for the newest version. This finds the real one.
         let own = PathBuf::from(ask(path, "--bindir")?).join("pg_config");
         let path = if own.is_file() { own } else { path.to_path_buf() };
         Ok(PgConfig { path, version: version.to_owned(), major })
@@ -63,22 +63,22 @@ impl PgConfig {
         &self.path
     }
 
-    /// The version in full, as `15.8`.
+    /// The full version, such as `15.8`.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// The major version, as 15.
+    /// The major version, such as 15.
     pub fn major(&self) -> u32 {
         self.major
     }
 
-    /// The folder it answers for an option such as `bindir`.
+    /// The folder that it returns for an option such as `bindir`.
     pub fn folder(&self, option: &str) -> Result<PathBuf> {
         Ok(PathBuf::from(ask(&self.path, &format!("--{option}"))?))
     }
 
-    /// Whether clusters can be made with it.
+    /// Whether clusters can be created with it.
     pub fn has_server(&self) -> bool {
         self.folder("bindir").is_ok_and(|bin| bin.join("postgres").is_file() && bin.join("initdb").is_file())
     }

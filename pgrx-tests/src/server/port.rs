@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{bail, Result};
 
-/// A port nobody uses now. It is below the range from which systems take ports for outgoing connections, so that one stays free while its
-/// server is stopped; starting at a place that differs between processes.
+/// A port that is free now. It is below the range for outgoing connections, so that it stays free while its server is
+/// stopped. The search starts at a place that differs between processes.
 pub(super) fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 20_000;

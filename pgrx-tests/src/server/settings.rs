@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::account::Account;
 
-/// The file.
+/// The file for the settings.
 const SETTINGS: &str = "harness.conf";
 
 /// Settings by name.
@@ -27,7 +27,7 @@ pub(super) fn write_settings(account: Account, data: &Path, settings: &Settings)
     Ok(())
 }
 
-/// Has the server read them.
+/// Makes the server read them.
 pub(super) fn include_settings(data: &Path) -> Result<()> {
     let path = data.join("postgresql.conf");
     let text = fs::read_to_string(&path)?;
@@ -35,7 +35,7 @@ pub(super) fn include_settings(data: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is the same for all clusters.
+/// The settings that all clusters share.
 pub(super) fn base_settings(durable: bool, preload: bool) -> Settings {
     let switch = if durable { "on" } else { "off" };
     let all = [

@@ -1,4 +1,4 @@
-//! A cluster's data folder fresh from initdb, from which all clusters are copied.
+//! A data folder fresh from initdb, from which all clusters are copied.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use super::account::Account;
 use super::files::lock;
 use super::install::Installation;
 
-/// The folder, made once per PostgreSQL.
+/// The folder, which is created once per PostgreSQL.
 pub(super) fn template(installation: &Installation, account: Account) -> Result<PathBuf> {
     let cache = installation.cache();
     let _one_at_a_time = lock(&cache.join("template.lock"), FlockArg::LockExclusive)?;
@@ -27,7 +27,7 @@ pub(super) fn template(installation: &Installation, account: Account) -> Result<
     fs::set_permissions(&new, Permissions::from_mode(0o700))?;
     account.give(&new)?;
     let mut complaint = String::new();
-    // The default from 18 on; a cluster can only be upgraded to one with the same choice.
+    // Checksums are the default from 18 on. A cluster can only be upgraded to one with the same choice.
     let no_checksums = (installation.major() >= 18).then_some("--no-data-checksums");
     for locale in ["C.UTF-8", "C"] {
         let output = account

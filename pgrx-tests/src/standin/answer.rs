@@ -1,4 +1,4 @@
-//! Owns the answer to a search: its page of hits, and what is told besides them.
+//! The answer to a search: its page of hits and its other members.
 
 use serde_json::{json, Map, Value};
 
@@ -11,12 +11,12 @@ use super::record::Index;
 struct Page {
     first: usize,
     most: usize,
-    /// How the answer tells it.
+    /// Its description in the answer.
     told: Vec<(&'static str, usize)>,
 }
 
 impl Page {
-    /// `offset` and `length` take the place of `page` and `hitsPerPage` where they are given.
+    /// `offset` and `length` take precedence over `page` and `hitsPerPage`.
     fn of(search: &Search<'_>, index: &Index, reachable: usize) -> Page {
         if search.params.contains_key("offset") {
             let (first, most) = (search.number(index, "offset", 0), search.number(index, "length", 20));

@@ -1,4 +1,4 @@
-//! Owns what a queued change does to the indices once its task is published.
+//! Applies a queued change to the indices once its task is published.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::batch::{Action, Operation};
 use super::filter::Condition;
 use super::record::{Index, Indices, Record};
 
-/// A change that waits for its turn.
+/// A change that waits to be applied.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Operation(Operation),
@@ -83,7 +83,7 @@ fn apply_operation(indices: &mut Indices, operation: Operation, now: &str) {
     }
 }
 
-/// The index, created when absent.
+/// The index, created if it does not exist.
 fn touch<'a>(indices: &'a mut Indices, name: &str, now: &str) -> &'a mut Index {
     let index = indices.entry(name.to_owned()).or_insert_with(|| Index {
         records: BTreeMap::new(),
@@ -95,7 +95,7 @@ fn touch<'a>(indices: &'a mut Indices, name: &str, now: &str) -> &'a mut Index {
     index
 }
 
-/// A missing source counts as an empty one. Some settings do not travel.
+/// A missing source counts as an empty one. Some settings are not copied.
 fn copy(indices: &mut Indices, from: &str, to: &str, scope: Option<&[String]>, now: &str) {
     let (records, mut settings) = match indices.get(from) {
         Some(source) => (source.records.clone(), source.settings.clone()),
@@ -110,7 +110,7 @@ fn copy(indices: &mut Indices, from: &str, to: &str, scope: Option<&[String]>, n
             target.records = records;
             target.settings = settings;
         }
-        // Synonyms and rules are not kept here, so copying them is nothing.
+        // Synonyms and rules are not kept here, so there is nothing to copy.
         Some(scope) if scope.iter().any(|part| part == "settings") => target.settings = settings,
         Some(_) => {}
     }

@@ -1,4 +1,4 @@
-//! Owns who is calling: both auth headers, keys, index patterns and secured keys.
+//! Identifies the caller: both headers for credentials, keys, index patterns and secured keys.
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use hmac::{Hmac, Mac};
@@ -46,7 +46,7 @@ impl Caller {
     }
 }
 
-/// Who sent these headers.
+/// Identifies the sender by these headers.
 pub(super) fn identify(
     config: &StandinConfig,
     app_id: Option<&str>,

@@ -1,5 +1,4 @@
-//! Owns the validation of batches. A batch is refused as a whole, for its first offender, before anything of
-//! it is queued.
+//! Validates batches. A batch is refused as a whole, for its first invalid operation, before anything of it is queued.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,7 +36,7 @@ impl Action {
         self.into_str()
     }
 
-    /// The permission it takes inside a batch, and what the refusal calls it.
+    /// The permission that the action needs inside a batch, and its name in a refusal.
     fn right(self) -> (&'static str, &'static str) {
         match self {
             Action::Add => ("addObject", "add an object"),
@@ -62,7 +61,7 @@ pub(super) struct Operation {
     pub(super) body: Map<String, Value>,
 }
 
-/// What a batch is judged by.
+/// The rules by which a batch is checked.
 pub(super) struct Rules<'a> {
     pub(super) error_shape: ErrorShape,
     pub(super) max_record_bytes: usize,

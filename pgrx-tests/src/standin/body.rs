@@ -1,4 +1,4 @@
-//! Owns what endpoints read out of the bodies of requests.
+//! Reads the bodies of requests for the endpoints.
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,4 @@
-//! Owns browsing: pages of up to 1,000 records behind a cursor that only this file can read.
+//! Browsing: pages of up to 1,000 records with a cursor that only this file can read.
 
 use data_encoding::BASE64_NOPAD;
 use serde_json::{json, Map, Value};
@@ -8,7 +8,7 @@ use super::query::Search;
 use super::record::Index;
 use super::reply::Refusal;
 
-/// Every cursor ends so: a client that puts it unescaped into a URL breaks it.
+/// Every cursor ends like this, so that a client that puts it unescaped into a URL fails.
 const TAIL: &str = "+Q=";
 
 /// Answers one browse request: the first page of a search, or the page behind a cursor.
@@ -36,7 +36,7 @@ pub(super) fn browse(
     search.rank(index, &mut found, all);
     let most = caller.max_hits.unwrap_or(1000).clamp(1, 1000);
     let per_page = search.number(index, "hitsPerPage", 1000).clamp(1, most);
-    // Records may have come or gone since the last page: go on behind its last record, if it is still there.
+    // Records may have been added or deleted since the last page. Continue after its last record, if that still exists.
     let behind = after.and_then(|last: String| found.iter().position(|(id, _)| **id == last));
     let start = behind.map_or(at, |place| place + 1);
     let hits: Vec<Value> =

@@ -1,4 +1,4 @@
-//! Owns wall-clock time as the answers and the journal show it.
+//! Wall-clock time for answers and the journal.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! Owns what a stand-in is started with: its application, keys, limits and speed.
+//! The configuration of a stand-in: its application, keys, limits and speed.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub const ALL_ACLS: [&str; 10] = [
     "seeUnretrievableAttributes",
 ];
 
-/// The permissions of Algolia's that are for other services than the stand-in's.
+/// Algolia's permissions for services that the stand-in does not have.
 const OTHER_ACLS: &str = "analytics inference personalization recommendation usage nluWriteProject nluReadProject \
                           nluWriteEntity nluReadEntity nluWriteIntent nluReadIntent nluPrediction nluReadAnswers";
 
@@ -34,7 +34,7 @@ pub struct ApiKey {
     pub acl: Vec<String>,
     /// Patterns of the indices it may touch, with `*` at the start, the end or both; empty means all.
     pub indexes: Vec<String>,
-    /// The most hits and objects that one request may ask for; nothing means no limit.
+    /// The maximum number of hits and objects per request. `None`: no limit.
     pub max_hits: Option<usize>,
 }
 
@@ -45,8 +45,8 @@ impl ApiKey {
         ApiKey { key: key.to_owned(), acl, indexes: Vec::new(), max_hits: None }
     }
 
-    /// A key as a command line has it: `KEY` may do everything, `KEY:ACL,…` some things, `KEY:ACL,…:PATTERN,…` those on some
-    /// indices.
+    /// A key in the form of the command line: `KEY` for all permissions, `KEY:ACL,…` for some, `KEY:ACL,…:PATTERN,…`
+    /// for some on some indices.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = text.splitn(3, ':');
         let key = parts.next().unwrap_or_default();
@@ -71,32 +71,32 @@ impl ApiKey {
     }
 }
 
-/// Which of Algolia's ways of refusing a record. The last two are how it speaks of other faults than size; the stand-in
-/// uses them for size too, so that a client's search for the record can be tested.
+/// How a record is refused. Algolia uses the last two forms for faults other than size. The stand-in uses them for size
+/// too, so that a client's search for the record can be tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorShape {
-    /// The classic engine: names the position and the objectID.
+    /// The classic engine names the position and the objectID.
     Classic,
-    /// The newer engine: only a sentence.
+    /// The newer engine sends only a sentence.
     New,
     /// Only the column of the body where the record ends.
     Column,
-    /// Nothing that leads to the record.
+    /// Nothing that identifies the record.
     Vague,
 }
 
-/// What becomes of a request whose body has gzip.
+/// What happens to a request whose body is compressed with gzip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gzip {
-    /// It is read.
+    /// It is decompressed.
     Read,
-    /// It is answered with a 415.
+    /// It is answered with 415.
     Refused,
-    /// The body is taken for what it looks like, as by a host that does not know the header.
+    /// The body is taken as it is, as by a host that does not know the header.
     Ignored,
 }
 
-/// What a stand-in is started with.
+/// The configuration of a stand-in.
 #[derive(Clone, Debug)]
 pub struct StandinConfig {
     /// How many addresses to listen on (1 to 4); they share one state.
@@ -109,15 +109,15 @@ pub struct StandinConfig {
     pub app_id: String,
     /// The keys that requests may carry.
     pub keys: Vec<ApiKey>,
-    /// A record is refused when its compact JSON is longer than this, until that is changed.
+    /// The maximum size of a record's compact JSON, until it is changed.
     pub max_record_bytes: usize,
-    /// How a record that is too big is refused.
+    /// How a record that is too large is refused.
     pub error_shape: ErrorShape,
     /// How long a task stays `notPublished` and its changes invisible.
     pub indexing_delay: Duration,
-    /// Added to the answer of every write.
+    /// Added to the response time of every write.
     pub latency: Duration,
-    /// What becomes of requests with gzip.
+    /// What happens to requests with gzip.
     pub gzip: Gzip,
     /// Whether counts are reported as exhaustive.
     pub exhaustive: bool,
@@ -125,7 +125,7 @@ pub struct StandinConfig {
     pub idle_close: Option<Duration>,
     /// Answers 429 to writes while this many tasks are unpublished.
     pub pending_limit: Option<usize>,
-    /// The cheap mode for benchmarks: ids are counted, contents are not kept.
+    /// A fast mode for benchmarks: ids are counted, contents are not kept.
     pub light: bool,
     /// In light mode: keep a hash of every id, for exact once-each checks.
     pub light_ids: bool,

@@ -1,4 +1,4 @@
-//! Owns what lets a page of another origin ask: the answer to a preflight, and a header of every answer.
+//! Lets pages of other origins send requests: answers preflight requests, and adds a header to every answer.
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request};
@@ -8,12 +8,12 @@ use super::reply::Reply;
 const ALLOW_ORIGIN: HeaderName = HeaderName::from_static("access-control-allow-origin");
 const REQUESTED: &str = "access-control-request-headers";
 
-/// Whether a browser asks what it may send, before it sends it.
+/// Whether a browser asks for permission before it sends a request.
 pub(super) fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key("origin")
 }
 
-/// Allows what was asked for.
+/// Allows what the browser asks for.
 pub(super) fn preflight(headers: &HeaderMap) -> Reply {
     let requested = headers.get(REQUESTED).and_then(|value| value.to_str().ok());
     let allowed = requested.unwrap_or("content-type, x-algolia-application-id, x-algolia-api-key");
@@ -28,7 +28,7 @@ pub(super) fn preflight(headers: &HeaderMap) -> Reply {
     reply
 }
 
-/// Lets pages of any origin read an answer.
+/// Lets pages of any origin read the answer.
 pub(super) fn open(headers: &mut HeaderMap) {
     headers.insert(ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert("access-control-expose-headers", HeaderValue::from_static("correlation-id"));

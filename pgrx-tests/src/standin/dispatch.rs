@@ -1,4 +1,4 @@
-//! Owns the way of a request to its endpoint, and the order of the checks on it.
+//! Directs a request to its endpoint, after checks in a fixed order.
 
 use bytes::Bytes;
 use hyper::HeaderMap;
@@ -19,7 +19,7 @@ pub(super) struct Request {
     pub(super) entry: EntryId,
 }
 
-/// Serves a request, as far as a fault lets it.
+/// Serves a request, unless a fault prevents it.
 pub(super) fn dispatch(shared: &Shared, request: &Request, fault: Option<&Fault>) -> Reply {
     let tampering = match fault {
         Some(Fault::LoseRecords(lose)) => Tampering { lose: Some(lose.clone()), wrong_ids: false },
@@ -33,7 +33,7 @@ pub(super) fn dispatch(shared: &Shared, request: &Request, fault: Option<&Fault>
 fn serve(shared: &Shared, request: &Request, tampering: Tampering) -> Result<Reply, Refusal> {
     let body = request.body.clone()?;
     let route = request.route.as_ref().ok_or_else(|| Refusal::new(404, "Path not found"))?;
-    // Pages send what a preflight would be asked for otherwise in the query string.
+    // The web page sends credentials in the query string, because headers would cause a preflight request.
     let credential = |name| {
         let header = wire::header(&request.headers, name).filter(|value| !value.is_empty());
         header.or_else(|| route.params.get(name).map(String::as_str))

@@ -1,6 +1,6 @@
-//! Owns the application's state: indices, the queue of tasks, and the ids given out.
+//! The application's state: indices, the queue of tasks, and the ids that were assigned.
 //!
-//! Tasks are applied in queue order, lazily: whoever looks at the indices first publishes what is due.
+//! Tasks are applied lazily, in queue order: the first access to the indices publishes the tasks that are due.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ impl Engine {
     pub(super) fn enqueue(&mut self, changes: Vec<Change>, delay: Duration) -> i64 {
         self.last_task += 1;
         let task = self.last_task;
-        // A task never overtakes an earlier one, also when the delay was shortened meanwhile.
+        // A task never overtakes an earlier one, even if the delay has been shortened meanwhile.
         let due = (Instant::now() + delay).max(self.queue.back().map_or_else(Instant::now, |last| last.due));
         self.queue.push_back(Pending { task, due, changes });
         task

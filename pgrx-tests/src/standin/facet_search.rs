@@ -1,4 +1,4 @@
-//! Owns the search among the values of a facet.
+//! Searches for the values of a facet.
 
 use serde_json::{json, Map, Value};
 
@@ -12,7 +12,8 @@ use super::record::Index;
 use super::reply::Refusal;
 use super::schema::Kind;
 
-/// With more searchable facets and searchable attributes than this together, Algolia does not search among values.
+/// If there are more searchable facets and searchable attributes than this together, Algolia does not search for facet
+/// values.
 const MOST_SEARCHABLE: usize = 65;
 
 /// What the body of the single-index endpoint may hold.
@@ -24,7 +25,7 @@ pub(super) fn check_body(body: &Map<String, Value>) -> Result<(), Refusal> {
     check_members(body, BODY)
 }
 
-/// The values of a facet that `query` finds, among the records that the search parameters leave.
+/// The values of a facet that match `query`, among the records that match the search parameters.
 pub(super) fn values_of(
     index: &Index,
     facet: &str,

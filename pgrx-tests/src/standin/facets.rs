@@ -1,4 +1,4 @@
-//! Owns facet counts and facet statistics.
+//! Facet counts and facet statistics.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -74,7 +74,7 @@ pub(super) fn count(attribute: &str, found: &[Found<'_>]) -> Vec<(String, u64)> 
             texts.extend(facet_text(value));
             false
         });
-        // A record counts once for a value that it has twice.
+        // A record that has a value twice counts once.
         if texts.len() > 1 {
             texts.sort_unstable();
             texts.dedup();

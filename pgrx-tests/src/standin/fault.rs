@@ -1,7 +1,7 @@
-//! Owns the scripted faults: what can go wrong, for which requests, how often.
+//! The scripted faults: what goes wrong, for which requests, and how often.
 //!
-//! Rules form a queue. A request takes the first rule that matches it, so two `Times::Once` rules hit two
-//! requests in order. A rule that is spent leaves the queue.
+//! Rules form a queue. A request takes the first rule that matches it, so two `Times::Once` rules apply to two requests
+//! in order. A rule that is used up leaves the queue.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,11 +29,11 @@ pub enum FaultBody {
 /// What goes wrong with one request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// Never answers; nothing is applied. Released by `clear_faults` or the end, the connection is closed.
+    /// Never answers and applies nothing. `clear_faults` or the stand-in's end closes the connection.
     Hang,
     /// Hangs for a while (or until released), then serves the request as usual.
     HangFor(Duration),
-    /// Never answers, and applies the request after this time, whether or not anybody waits for it still.
+    /// Applies the request after this time, even if nobody is waiting for it any more, and never answers.
     ServeLate(Duration),
     /// Resets the connection; nothing is applied.
     Reset,
@@ -82,7 +82,7 @@ impl Fault {
         Fault::Status { code: 429, body, headers }
     }
 
-    /// A page of whoever stands before Algolia, such as a web application firewall.
+    /// A page of a proxy in front of Algolia, such as a web application firewall.
     pub fn page(code: u16) -> Self {
         let body = FaultBody::Html("<html><h1>This request was not let through</h1></html>".to_owned());
         Fault::Status { code, body, headers: Vec::new() }
@@ -96,7 +96,7 @@ impl Fault {
         )
     }
 
-    /// 403: the plan holds no more records.
+    /// 403: the plan's limit of records is reached.
     pub fn record_quota() -> Self {
         Fault::error(
             403,
@@ -137,7 +137,7 @@ pub struct FaultRule {
     host: Option<usize>,
     index: Option<String>,
     text: Option<String>,
-    /// Which calls; a request with no call is none of them.
+    /// The calls that it is for; a request that is no known call matches none.
     calls: Option<fn(Call) -> bool>,
     percent: u64,
     dice: u64,
@@ -154,7 +154,7 @@ impl FaultRule {
         FaultRule { fault, left, host: None, index: None, text: None, calls: None, percent: 100, dice: 0 }
     }
 
-    /// Only requests to this address (its place in `base_urls`).
+    /// Only requests to this address (its position in `base_urls`).
     pub fn host(mut self, host: usize) -> Self {
         self.host = Some(host);
         self
@@ -166,7 +166,7 @@ impl FaultRule {
         self
     }
 
-    /// Only requests whose body, decompressed, contains this text: with it a fault is a proxy that does not bear a record.
+    /// Only requests whose decompressed body contains this text, as with a proxy that blocks a record.
     pub fn containing(mut self, text: &str) -> Self {
         self.text = Some(text.to_owned());
         self
@@ -178,7 +178,7 @@ impl FaultRule {
         self
     }
 
-    /// Only requests that ask for something.
+    /// Only requests that read.
     pub fn reads(mut self) -> Self {
         self.calls = Some(|call| !call.writes());
         self
@@ -190,7 +190,7 @@ impl FaultRule {
         self
     }
 
-    /// Only this share of the matching requests, drawn from a sequence that the seed fixes.
+    /// Only this percentage of the matching requests, drawn from a sequence that the seed determines.
     pub fn percent(mut self, percent: u8, seed: u64) -> Self {
         self.percent = u64::from(percent);
         self.dice = seed;
@@ -225,7 +225,7 @@ impl FaultQueue {
         self.0.clear();
     }
 
-    /// The fault for one request; counts it.
+    /// Returns the fault for a request, and counts it.
     pub(super) fn take(
         &mut self,
         host: usize,

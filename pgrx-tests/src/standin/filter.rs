@@ -1,4 +1,4 @@
-//! Owns what a filter means: a conjunction of disjunctions of tests on one record.
+//! Evaluates filters: a conjunction of disjunctions of tests on one record.
 
 use std::borrow::Cow;
 
@@ -60,7 +60,7 @@ impl Condition {
         self.0.extend(other.0);
     }
 
-    /// The condition on records of an index with these settings. What they declare is looked up once, not for each record.
+    /// The condition for records of an index with these settings, which are looked up once and not for each record.
     pub(super) fn on<'a>(&'a self, settings: &Map<String, Value>) -> ConditionOn<'a> {
         let of = |test: &'a Test| TestOn { test, declared: test.is_declared(settings) };
         ConditionOn(self.0.iter().map(|clause| clause.iter().map(of).collect()).collect())
@@ -136,7 +136,7 @@ impl Test {
     }
 }
 
-/// Whether two values of a facet are the same, which case does not change.
+/// Whether two values of a facet are equal. Case is ignored.
 fn is_same_facet(text: &str, wanted: &str) -> bool {
     if text.is_ascii() && wanted.is_ascii() {
         text.eq_ignore_ascii_case(wanted)
@@ -172,7 +172,7 @@ pub(super) fn unwrap(entry: &str) -> (String, &str) {
     }
 }
 
-/// The values that a path leads to, arrays taken apart. A key with a dot wins over a path.
+/// The values at a path, with arrays flattened. A key that contains a dot takes precedence over a path.
 pub(super) fn values<'a>(record: &'a Record, path: &str) -> Vec<&'a Value> {
     let mut found = Vec::new();
     any(record, path, &mut |value| {
@@ -182,7 +182,7 @@ pub(super) fn values<'a>(record: &'a Record, path: &str) -> Vec<&'a Value> {
     found
 }
 
-/// Whether one of the values that a path leads to is accepted.
+/// Whether one of the values at a path is accepted.
 pub(super) fn any<'a>(record: &'a Record, path: &str, accepts: &mut dyn FnMut(&'a Value) -> bool) -> bool {
     if let Some(value) = record.get(path) {
         return any_item(value, accepts);
@@ -218,7 +218,7 @@ pub(super) fn tag_item(text: &str) -> Result<Test, Refusal> {
     Ok(Test { negated, attribute: "_tags".to_owned(), kind: Kind::Facet(tag.to_owned()) })
 }
 
-/// A filter that cannot be understood.
+/// Refuses a filter that cannot be parsed.
 pub(super) fn refuse(message: &str) -> Refusal {
     Refusal::bad(format!("filters: {message}"))
 }

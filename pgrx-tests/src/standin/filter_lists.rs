@@ -1,4 +1,4 @@
-//! Owns the array forms of filters: `facetFilters`, `numericFilters` and `tagFilters`.
+//! Parses the array forms of filters: `facetFilters`, `numericFilters` and `tagFilters`.
 
 use serde_json::Value;
 

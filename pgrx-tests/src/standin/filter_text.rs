@@ -1,6 +1,6 @@
-//! Owns the grammar of `filters`.
+//! Parses `filters`.
 //!
-//! OR binds tighter than AND, and a disjunction holds neither conjunctions nor tests of different types.
+//! OR binds tighter than AND, and a disjunction contains neither conjunctions nor tests of different types.
 
 use super::filter::{refuse, tag_item, Comparison, Condition, Kind, Test};
 use super::reply::Refusal;
@@ -152,7 +152,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, Refusal> {
                 (Token::Compare(comparison.ok_or_else(|| refuse("Unexpected token '!'"))?), length)
             }
             _ => {
-                // A value may hold what would end an attribute's name.
+                // A value may contain characters that would end an attribute's name.
                 let value = found.last() == Some(&Token::Colon);
                 let ends = |c: char| {
                     c.is_whitespace()

@@ -1,11 +1,11 @@
-//! Owns `_highlightResult`: which words of a hit's texts the query found.
+//! `_highlightResult`: marks the words of a hit that match the query.
 
 use serde_json::{json, Map, Value};
 
 use super::filter::unwrap;
 use super::record::Record;
 
-/// What stands around a word that was found.
+/// The tags around a word that was found.
 pub(super) struct Tags<'a> {
     pub(super) before: &'a str,
     pub(super) after: &'a str,
@@ -84,7 +84,7 @@ pub(super) fn mark(text: &str, words: &[String], tags: &Tags<'_>) -> (String, Ve
     (marked, found, covered)
 }
 
-/// How many bytes of a word the query found, and by which of its words.
+/// How many bytes of a word match, and which of the query's words they match.
 fn matched<'w>(word: &str, words: &'w [String]) -> Option<(usize, &'w String)> {
     let lower = word.to_lowercase();
     if let Some(whole) = words.iter().find(|wanted| **wanted == lower) {

@@ -1,4 +1,4 @@
-//! Owns what tests look at afterwards: every request, every accepted operation, every count.
+//! What tests look at afterwards: all requests, accepted operations and counts.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -7,14 +7,14 @@ use bytes::Bytes;
 
 use super::clock::unix_micros;
 
-/// One request as it came in, and how it was answered.
+/// A request as it was received, and how it was answered.
 #[derive(Clone, Debug)]
 pub struct JournalEntry {
     /// The HTTP method.
     pub method: String,
     /// The path with its query string, as sent.
     pub path: String,
-    /// The address it came to (its place in `base_urls`).
+    /// The address that received it (its position in `base_urls`).
     pub host: usize,
     /// The headers, names in lower case (none in light mode).
     pub headers: Vec<(String, String)>,
@@ -24,7 +24,7 @@ pub struct JournalEntry {
     pub decoded_bytes: usize,
     /// The decompressed body (empty in light mode).
     pub body: Bytes,
-    /// The status answered; `None` while or when there was no answer.
+    /// The status of the answer; `None` until there is one, or if there was none.
     pub status: Option<u16>,
     /// When its body had been read.
     pub at: Instant,
@@ -36,7 +36,7 @@ impl JournalEntry {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// The decompressed body as text, wrong bytes replaced.
+    /// The decompressed body as text. Invalid bytes are replaced.
     pub fn body_text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -57,7 +57,7 @@ pub struct Arrival {
     pub object_id: String,
     /// The batch action, or the endpoint's name.
     pub action: &'static str,
-    /// Which request brought it: its place in `requests()`.
+    /// The request that contained it (its position in `requests()`).
     pub request: usize,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Journal {
     epoch: u64,
 }
 
-/// Names an entry; worthless after a reset.
+/// Identifies an entry until the next reset.
 #[derive(Clone, Copy)]
 pub(super) struct EntryId {
     pub(super) at: usize,

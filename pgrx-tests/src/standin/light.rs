@@ -1,4 +1,4 @@
-//! Owns the cheap mode for benchmarks: batches are counted by id, contents are never built.
+//! The fast mode for benchmarks: batches are counted by id, and contents are never built.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -128,7 +128,7 @@ pub(super) fn parse(body: &[u8]) -> Result<LightBatch<'_>, Refusal> {
     })
 }
 
-/// The answer to a batch, written without building values; `task` is JSON.
+/// The answer to a batch, written directly as text. `task` is JSON.
 pub(super) fn answer(batch: &LightBatch<'_>, task: &str, next_id: &AtomicU64) -> String {
     let mut out = String::with_capacity(batch.requests.len() * 24 + 64);
     out.push_str("{\"objectIDs\":[");

@@ -1,11 +1,10 @@
-//! The stand-in Algolia: the part of its Search API that the project uses, on loopback, with scripted faults.
+//! The stand-in for Algolia: the part of its Search API that the project uses, on loopback, with scripted faults.
 //!
-//! It is the only fake in the project. What it answers follows `algolia`'s published specification and the
-//! error texts seen in the wild; where neither says anything, it is strict, so that a client that relies on
-//! luck fails here.
+//! It is the only fake in the project. Its answers follow Algolia's published specification and error texts seen in
+//! practice. Where neither says anything, it is strict, so that a client that relies on luck fails here.
 //!
-//! A request goes from `server` (connections, faults) through `dispatch` (credentials, permission) to `read` or
-//! `write` (endpoints), which work on the `engine` (indices, task queue, journal).
+//! A request goes from `server` (connections, faults) through `dispatch` (credentials, permission) to `read` or `write`
+//! (endpoints), which work on the `engine` (indices, task queue, journal).
 
 mod answer;
 mod apply;
@@ -59,7 +58,7 @@ pub use light::{id_hash, LightCounts};
 
 use shared::Shared;
 
-/// A running stand-in. Dropping it stops it: hanging requests end, ports are free again.
+/// A running stand-in. Dropping it stops it, ends hanging requests and frees the ports.
 pub struct Standin {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
@@ -106,13 +105,13 @@ impl Standin {
         self.addresses.iter().map(|address| format!("http://{address}")).collect()
     }
 
-    /// The URL of the address that speaks TLS, and the PEM of the authority that has signed its certificate; none if there is
-    /// no such address.
+    /// The URL of the address that speaks TLS, and the PEM certificate of its authority; `None` if there is no such
+    /// address.
     pub fn https(&self) -> Option<(String, &str)> {
         self.https.as_ref().map(|(address, authority)| (format!("https://{address}"), authority.as_str()))
     }
 
-    /// Queues a fault for a host (its place in `base_urls`), or for all of them.
+    /// Queues a fault for a host (its position in `base_urls`), or for all of them.
     pub fn fault(&self, host: Option<usize>, fault: Fault, times: Times) {
         let rule = FaultRule::new(fault, times);
         self.inject(match host {
@@ -121,33 +120,33 @@ impl Standin {
         });
     }
 
-    /// Queues a fault with finer conditions.
+    /// Queues a fault with more conditions.
     pub fn inject(&self, rule: FaultRule) {
         self.shared.faults().push(rule);
     }
 
-    /// Removes all queued faults and lets go of the requests that hang.
+    /// Removes all queued faults and releases the requests that hang.
     pub fn clear_faults(&self) {
         self.shared.faults().clear();
         self.shared.release_hanging();
     }
 
-    /// Changes what is added to the answer of every write.
+    /// Changes the latency of writes.
     pub fn set_latency(&self, latency: Duration) {
         self.shared.latency.set(latency);
     }
 
-    /// Changes how long tasks queued from now on stay unpublished.
+    /// Changes the delay until tasks that are queued from now on are published.
     pub fn set_indexing_delay(&self, delay: Duration) {
         self.shared.indexing_delay.set(delay);
     }
 
-    /// Changes the size above which records are refused, as a larger plan does.
+    /// Changes the maximum size of records, as another plan does.
     pub fn set_max_record_bytes(&self, bytes: usize) {
         self.shared.max_record_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// The published records of an index by objectID; each holds its `objectID`. Empty when there is no index.
+    /// The published records of an index by objectID, each with its `objectID`. Empty if there is no index.
     pub fn index(&self, name: &str) -> BTreeMap<String, Value> {
         let mut engine = self.shared.engine();
         let records = engine.index(name).into_iter().flat_map(|index| &index.records);
@@ -160,7 +159,7 @@ impl Standin {
             .collect()
     }
 
-    /// The settings that were made on an index; `None` when there is no index.
+    /// The settings that were set for an index; `None` if there is no index.
     pub fn settings(&self, name: &str) -> Option<Map<String, Value>> {
         self.shared.engine().settings(name)
     }
@@ -175,7 +174,7 @@ impl Standin {
         self.shared.engine().journal.arrivals.clone()
     }
 
-    /// The numbers of the rows that an index was sent, request by request, each in its order.
+    /// The numbers of the rows that were sent to an index, one list per request, in order.
     #[track_caller]
     #[allow(clippy::expect_used, reason = "a test whose rows have other names compares arrivals itself")]
     pub fn batches(&self, index: &str) -> Vec<Vec<i64>> {
@@ -206,12 +205,12 @@ impl Standin {
         engine.journal.operations(index) + engine.light.counts(index).operations
     }
 
-    /// How many requests hang now; those that are served late do until then.
+    /// How many requests hang now. Those that are served late count until then.
     pub fn in_hang(&self) -> usize {
         self.shared.hanging().values().sum()
     }
 
-    /// The same for an index: when none hangs, nothing it was sent is executed later.
+    /// The same for an index. If none hangs, nothing that was sent to it is executed later.
     pub fn in_hang_for(&self, index: &str) -> usize {
         self.shared.hanging().get(index).copied().unwrap_or(0)
     }
@@ -231,7 +230,7 @@ impl Standin {
         self.shared.engine().light.times(index)
     }
 
-    /// Forgets faults, indices, tasks and the journal; lets go of what hangs.
+    /// Deletes faults, indices, tasks and the journal, and releases the requests that hang.
     pub fn reset(&self) {
         self.clear_faults();
         self.shared.engine().reset();

@@ -1,5 +1,5 @@
-//! Owns what Algolia knows by name: settings and search parameters, and what each may be. The lists follow the description
-//! of Algolia's interface; what it refuses is refused by name.
+//! The settings and search parameters that Algolia knows, and their types, after the description of its interface.
+//! Others are refused by name.
 
 use serde_json::{Map, Value};
 
@@ -41,7 +41,7 @@ const SETTINGS_ONLY: Table = &[
     ("customRanking", Texts),
 ];
 
-/// Settings that a query can change for itself.
+/// Settings that a query can override.
 const SETTINGS: Table = &[
     ("attributesToRetrieve", Texts),
     ("ranking", Texts),
@@ -90,7 +90,7 @@ const SETTINGS: Table = &[
     ("reRankingApplyFilter", Either(&[Filters, Null])),
 ];
 
-/// What only a query has. A query may ask for no hits at all, which a setting may not.
+/// Parameters that only a query has. A query may ask for no hits at all, which a setting may not.
 const QUERY: Table = &[
     ("hitsPerPage", Integer(0, 1000)),
     ("query", Text),
@@ -145,7 +145,7 @@ pub(super) fn check_search(params: &Map<String, Value>) -> Result<(), Refusal> {
     check(params, |name| find(&[QUERY, SETTINGS], name))
 }
 
-/// Checks a body by a list of its own.
+/// Checks a body against a table of members.
 pub(super) fn check_members(body: &Map<String, Value>, table: Table) -> Result<(), Refusal> {
     check(body, |name| find(&[table], name))
 }
@@ -162,7 +162,7 @@ fn check(params: &Map<String, Value>, kind_of: impl Fn(&str) -> Option<Kind>) ->
     Ok(())
 }
 
-/// A parameter that came as text in a query string.
+/// A parameter from a query string.
 pub(super) fn read(name: &str, text: String) -> Value {
     find(&[QUERY, SETTINGS], name).unwrap_or(Text).read(text)
 }

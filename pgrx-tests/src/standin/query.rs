@@ -1,4 +1,4 @@
-//! Owns searches: what a query asks for, which records match, in which order, and what is shown of a record.
+//! Searches: parses a query, finds and orders matching records, and selects what is shown of a record.
 
 use std::cmp::Ordering;
 
@@ -70,10 +70,10 @@ impl<'a> Search<'a> {
             .collect()
     }
 
-    /// Puts the first `most` of the matching records in the index's order; the others may stay as they are.
+    /// Sorts the first `most` of the matching records in the index's order. The others stay in any order.
     pub(super) fn rank(&self, index: &Index, found: &mut [Found<'_>], most: usize) {
         let ranking = self.list(index, "customRanking").unwrap_or_default();
-        // Records with the same ranking come by their ids.
+        // Records with the same ranking are ordered by their ids.
         let order = |a: &Found<'_>, b: &Found<'_>| compare(a.1, b.1, &ranking).then_with(|| a.0.cmp(b.0));
         if most > 0 && most < found.len() {
             found.select_nth_unstable_by(most, order);
@@ -83,7 +83,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whether the query's words occur in what is searched.
+    /// Whether the query's words occur in the searchable attributes.
     fn reads(&self, record: &Record, searchable: Option<&[String]>) -> bool {
         let mut have = Vec::new();
         match searchable {
@@ -103,8 +103,8 @@ impl<'a> Search<'a> {
         project(id, record, wanted.as_deref(), index, caller)
     }
 
-    /// The same, with what the query found in it marked: in the attributes of `attributesToHighlight`, by default in all
-    /// that are searched.
+    /// The same, with matches highlighted in the attributes of `attributesToHighlight`, by default in all that are
+    /// searched.
     pub(super) fn show_marked(&self, index: &Index, found: Found<'_>, caller: &Caller) -> Value {
         let mut shown = self.show(index, found, caller);
         let of = |name: &str| self.list(index, name);
@@ -124,7 +124,7 @@ impl<'a> Search<'a> {
         shown
     }
 
-    /// What stands before and behind a word that was found.
+    /// The tags before and after a word that was found.
     pub(super) fn tags(&self, index: &Index) -> (String, String) {
         let tag = |name: &str, default: &str| self.text(index, name).unwrap_or(default).to_owned();
         (tag("highlightPreTag", "<em>"), tag("highlightPostTag", "</em>"))
@@ -147,7 +147,7 @@ pub(super) fn condition(params: &Map<String, Value>) -> Result<Condition, Refusa
     Ok(all)
 }
 
-/// An array parameter that came as text in a `params` string.
+/// An array parameter from a `params` string.
 fn unquote(value: &Value) -> Value {
     match value.as_str().filter(|text| text.starts_with('[')) {
         Some(text) => serde_json::from_str(text).unwrap_or_else(|_| value.clone()),

@@ -1,4 +1,4 @@
-//! Owns the endpoints that only look: tasks, settings, objects, searches, browsing, the list of indices.
+//! The endpoints that only read: tasks, settings, objects, searches, browsing, the list of indices.
 
 use serde_json::{json, Map, Value};
 
@@ -49,11 +49,11 @@ pub(super) fn serve(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -
     Ok(Reply::ok(&answer))
 }
 
-/// What is told of an object that is wanted.
+/// The members of a request for an object.
 const WANTED: &[(&str, Kind)] =
     &[("indexName", Kind::Text), ("objectID", Kind::Text), ("attributesToRetrieve", Kind::Texts)];
 
-/// Objects in the order asked for, `null` where there is none.
+/// Objects in the order of the request, with `null` for those that do not exist.
 fn get_objects(engine: &mut Engine, body: &Map<String, Value>, caller: &Caller) -> Result<Value, Refusal> {
     check_members(body, &[("requests", Kind::Anything)])?;
     let wanted = requests(body)?;

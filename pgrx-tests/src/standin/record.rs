@@ -1,4 +1,4 @@
-//! Owns what is kept: records, and indices of them.
+//! Records and indices.
 
 use std::collections::BTreeMap;
 

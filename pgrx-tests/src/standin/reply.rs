@@ -1,4 +1,4 @@
-//! Owns answers before they go on the wire, and the texts of refusals that several endpoints share.
+//! Answers before they are sent, and the texts of refusals that several endpoints share.
 
 use bytes::Bytes;
 use serde_json::{json, Map, Value};
@@ -23,7 +23,7 @@ impl Reply {
         Reply::json(200, body)
     }
 
-    /// JSON that is already written.
+    /// JSON text.
     pub(super) fn raw(status: u16, body: String) -> Self {
         Reply {
             status,
@@ -47,7 +47,7 @@ impl Reply {
     }
 }
 
-/// A refusal: an HTTP status, a message, and sometimes more keys.
+/// A refusal: an HTTP status, a message, and possibly more members.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub(super) status: u16,

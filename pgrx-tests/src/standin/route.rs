@@ -1,4 +1,4 @@
-//! Owns the map from method and path to a call, and each call's permission.
+//! Maps methods and paths to calls, with their permissions.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(super) enum Call {
 }
 
 impl Call {
-    /// The permission that the call takes at the door.
+    /// The permission that the call needs.
     pub(super) fn acl(self) -> &'static str {
         match self {
             Call::Batch | Call::MultiBatch | Call::Task | Call::Operation => "addObject",
@@ -52,7 +52,7 @@ impl Call {
     }
 }
 
-/// A call with what its path and query string say.
+/// A call, with the parameters in its path and query string.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub(super) call: Call,
@@ -67,8 +67,8 @@ pub(super) struct Route {
 pub(super) fn route(method: &str, path: &str, query: &str) -> Option<Route> {
     let path = path.strip_prefix("/1/")?;
     let segments: Vec<&str> = path.split('/').collect();
-    // A path that ends in `/` is the path without it. That is how a DELETE with an empty objectID drops the
-    // whole index, on the real service too.
+    // A path that ends in `/` means the path without it. So a DELETE with an empty objectID deletes the whole index, as
+    // on the real service.
     let segments = match segments.split_last() {
         Some((&"", rest)) => rest,
         _ => segments.as_slice(),
@@ -101,8 +101,8 @@ pub(super) fn route(method: &str, path: &str, query: &str) -> Option<Route> {
     Some(Route { call, index: decoded(index), object: decoded(object), params: parse_query(query) })
 }
 
-/// Whether an index may be called so: Algolia does not say what it allows, so this refuses only what cannot
-/// be meant.
+/// Whether an index may have this name. Algolia does not document what it allows, so this refuses only names that
+/// cannot be intended.
 pub(super) fn valid_index_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 255 && !name.contains('*') && !name.chars().any(char::is_control)
 }

@@ -1,15 +1,15 @@
-//! Owns what a value may be: the few kinds that Algolia's description has, and the words for what was expected.
+//! The types of values in Algolia's description, and its words for them.
 
 use serde_json::Value;
 
-/// What a value may be.
+/// The type of a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Flag,
     Text,
     /// A list of texts.
     Texts,
-    /// An integer within bounds, both included.
+    /// An integer within inclusive bounds.
     Integer(i64, i64),
     /// One of a few words.
     Word(&'static [&'static str]),
@@ -29,7 +29,7 @@ pub(super) enum Kind {
 pub(super) const INTEGER: Kind = Kind::Integer(i64::MIN, i64::MAX);
 
 impl Kind {
-    /// Whether a value is of this kind. In a query one text stands for a list that holds it, as Algolia's own libraries
+    /// Whether a value is of this type. In a query, a text stands for a list with this text, as Algolia's own libraries
     /// write it.
     pub(super) fn takes(self, value: &Value, in_query: bool) -> bool {
         let is_among =
@@ -61,7 +61,7 @@ impl Kind {
         }
     }
 
-    /// What was expected, as Algolia says it.
+    /// The expected type, in Algolia's words.
     pub(super) fn expected(self) -> String {
         let quoted =
             |words: &[&str]| words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
@@ -83,7 +83,7 @@ impl Kind {
         }
     }
 
-    /// A value that came as text in a query string: texts are bare there, all else is JSON.
+    /// A value from a query string, in which texts are unquoted and everything else is JSON.
     pub(super) fn read(self, text: String) -> Value {
         match self {
             Kind::Text | Kind::Word(_) => Value::String(text),

@@ -1,4 +1,4 @@
-//! Owns the endpoints that search: one index, several at once, and the values of a facet.
+//! The endpoints that search: one index, several at once, and the values of a facet.
 
 use serde_json::{json, Map, Value};
 
@@ -13,14 +13,14 @@ use super::reply::Refusal;
 use super::route::{Call, Route};
 use super::schema::Kind;
 
-/// Most queries at once.
+/// The maximum number of queries in one request.
 const MOST_QUERIES: usize = 50;
 
-/// What the body of several queries may hold.
+/// The members of a body with several queries.
 const SEVERAL: &[(&str, Kind)] =
     &[("requests", Kind::Anything), ("strategy", Kind::Word(&["none", "stopIfEnoughMatches"]))];
 
-/// What a query among several has besides its search parameters.
+/// The members of one of several queries, besides its search parameters.
 const OF_A_QUERY: &[(&str, Kind)] = &[
     ("indexName", Kind::Text),
     ("type", Kind::Word(&["default", "facet"])),

@@ -1,7 +1,7 @@
-//! Owns the connections: accepting them, serving requests over them, and acting out faults on them.
+//! Accepts connections, serves requests over them, and performs faults on them.
 //!
-//! A connection lives in one task that also listens to its own requests, so that a fault can end it in a way
-//! that HTTP has no word for.
+//! A connection is handled by one task that also listens to its own requests, so that a fault can end it in a way that
+//! HTTP does not provide for.
 
 use std::future::pending;
 use std::io;
@@ -36,7 +36,7 @@ enum End {
     Reset,
 }
 
-/// What the requests of one connection know about it.
+/// What the requests of a connection know about it.
 struct Connection {
     host: usize,
     shared: Arc<Shared>,
@@ -44,7 +44,7 @@ struct Connection {
     busy: watch::Sender<usize>,
 }
 
-/// Accepts connections for as long as the runtime lives, over TLS if there is something to speak it with.
+/// Accepts connections while the runtime lives, with TLS if an acceptor is given.
 pub(super) async fn listen(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -59,7 +59,7 @@ pub(super) async fn listen(
                 tokio::spawn(async move {
                     match tls {
                         None => connection(stream, |stream| stream, host, shared).await,
-                        // A client that does not trust the certificate has left.
+                        // The client does not trust the certificate and has disconnected.
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
                                 connection(stream, |stream| stream.get_ref().0, host, shared).await;
@@ -68,13 +68,13 @@ pub(super) async fn listen(
                     }
                 });
             }
-            // Out of file descriptors, for example: let others go on, then try again.
+            // For instance, there are no file descriptors left. Wait a moment, then try again.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
 }
 
-/// Serves the requests of a connection; `tcp` is what it comes over.
+/// Serves the requests of a connection. `tcp` is its underlying connection.
 async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     tcp: fn(&S) -> &TcpStream,
@@ -126,7 +126,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// Counts a request as hanging until dropped, also when the client gives up first.
+/// Counts a request as hanging until dropped, even if the client gives up first.
 struct Hanging {
     shared: Arc<Shared>,
     index: String,
@@ -148,14 +148,14 @@ impl Drop for Hanging {
 }
 
 impl Connection {
-    /// Ends the connection; the request that asked for it never gets further.
+    /// Ends the connection. The request that called this does not continue.
     async fn finish(&self, end: End) -> ! {
         let _ = self.end.send(end);
         pending().await
     }
 }
 
-/// A request with its body read, and what its answer needs.
+/// A request with its body, and what its answer needs.
 struct Received {
     request: dispatch::Request,
     envelope: Envelope,
@@ -219,7 +219,7 @@ async fn answer(
     })
 }
 
-/// Reads the body and enters the request in the journal.
+/// Reads the body and records the request in the journal.
 async fn receive(connection: &Connection, request: Request<IncomingBody>) -> Result<Received, io::Error> {
     let (parts, body) = request.into_parts();
     let raw = body.collect().await.map_err(io::Error::other)?.to_bytes();
@@ -242,7 +242,7 @@ async fn receive(connection: &Connection, request: Request<IncomingBody>) -> Res
         status: None,
         at: Instant::now(),
     };
-    // Subscribed before the request can be seen, so that a release after that is not missed.
+    // Subscribes before the request becomes visible, so that no release afterwards is missed.
     let release = shared.release.subscribe();
     let entry = shared.engine().journal.open(entry);
     let query = parts.uri.query().unwrap_or_default();
@@ -256,7 +256,7 @@ async fn receive(connection: &Connection, request: Request<IncomingBody>) -> Res
     })
 }
 
-/// Acts out a fault that comes before the request is served. `Some` is the answer; nothing is applied then.
+/// Performs a fault that comes before the request is served. Returns the answer if nothing is to be applied.
 async fn before(
     connection: &Connection,
     fault: Option<&Fault>,
@@ -290,7 +290,7 @@ async fn hang(connection: &Connection, index: &str, release: &mut watch::Receive
     connection.finish(End::Close).await
 }
 
-/// Serves a request when its client has probably left. It counts as hanging until then.
+/// Serves a request after its client has probably disconnected. Until then it counts as hanging.
 async fn serve_late(hanging: Hanging, received: Received, time: Duration) {
     tokio::time::sleep(time).await;
     dispatch(&hanging.shared, &received.request, None);

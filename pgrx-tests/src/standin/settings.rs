@@ -1,8 +1,8 @@
-//! Owns the settings of an index as a GET shows them.
+//! The settings of an index, as a GET request shows them.
 
 use serde_json::{json, Map, Value};
 
-/// What was set, over the defaults. A setting that has no default and was not set is left out.
+/// The stored settings over the defaults. A setting without a default that was not set is left out.
 pub(super) fn shown(stored: &Map<String, Value>) -> Value {
     let mut all = json!({
         "minWordSizefor1Typo": 4,

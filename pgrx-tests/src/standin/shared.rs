@@ -1,4 +1,4 @@
-//! Owns what all connections share.
+//! What all connections share.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ pub(super) struct Shared {
     pub(super) next_id: AtomicU64,
     /// How many requests hang, by index.
     hanging: Mutex<BTreeMap<String, usize>>,
-    /// Changes whenever hanging requests are to be let go.
+    /// Changes whenever hanging requests are released.
     pub(super) release: watch::Sender<u64>,
     engine: Mutex<Engine>,
     faults: Mutex<FaultQueue>,
@@ -36,7 +36,7 @@ pub(super) struct Incoming<'a> {
     pub(super) tampering: Tampering,
 }
 
-/// What a fault does to a batch that is otherwise served.
+/// What a fault changes about a batch that is otherwise served.
 #[derive(Clone, Default)]
 pub(super) struct Tampering {
     pub(super) lose: Option<IdPredicate>,
@@ -70,7 +70,7 @@ impl Shared {
         self.hanging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of every request that hangs now.
+    /// Releases all requests that hang now.
     pub(super) fn release_hanging(&self) {
         self.release.send_modify(|generation| *generation += 1);
     }

@@ -1,4 +1,4 @@
-//! Owns what the door over TLS shows: a certificate for 127.0.0.1, signed by an authority that is made for it.
+//! The certificate for TLS: for 127.0.0.1, signed by an authority that is created for it.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, Issuer, KeyPair};
 use tokio_rustls::rustls::{crypto, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-/// A new certificate in use, and the PEM of its authority, whom nobody trusts unless told to.
+/// A new certificate, and the PEM certificate of its authority, which nobody trusts by default.
 pub(super) fn certified() -> io::Result<(TlsAcceptor, String)> {
     let (authority_key, key) = (pair()?, pair()?);
     let mut authority = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;

@@ -1,4 +1,4 @@
-//! Owns what happens between bytes and requests: compression, headers, and bodies that can be tampered with.
+//! What happens between bytes and requests: compression, headers, and bodies that faults can change.
 
 use std::future::Future;
 use std::io::{self, Read, Write};
@@ -21,14 +21,14 @@ use super::cors;
 use super::reply::{Refusal, Reply};
 use super::route::parse_query;
 
-/// A body that is there, or one that comes in pieces and may break off.
+/// A complete body, or one that is sent in pieces and may break off.
 pub(super) type ReplyBody = BoxBody<Bytes, io::Error>;
 
 fn in_one(bytes: Bytes) -> ReplyBody {
     Full::new(bytes).map_err(|never| match never {}).boxed()
 }
 
-/// Has the body come in the pieces that a task sends.
+/// Sends the body in the pieces that a task produces.
 fn in_pieces<F: Future<Output = ()> + Send + 'static>(
     response: Response<ReplyBody>,
     send: impl FnOnce(mpsc::Sender<io::Result<Bytes>>) -> F,
@@ -39,7 +39,7 @@ fn in_pieces<F: Future<Output = ()> + Send + 'static>(
     response.map(|_| BodyExt::boxed(StreamBody::new(pieces)))
 }
 
-/// The body of a request, unpacked when it says so and that is allowed.
+/// The body of a request, decompressed if its headers say so and that is allowed.
 pub(super) fn unpack(headers: &HeaderMap, body: Bytes, gzip: Gzip) -> Result<Bytes, Refusal> {
     match header(headers, "content-encoding") {
         None | Some("identity") => Ok(body),
@@ -60,7 +60,7 @@ pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// The Correlation-ID: ends in the Request-ID when that has the right form.
+/// The Correlation-ID. It ends in the Request-ID if that has the right form.
 pub(super) fn correlation(headers: &HeaderMap, query: &str, number: usize) -> String {
     let own = format!("{:016x}", number);
     let from_query = parse_query(query).remove("x-algolia-request-id");
@@ -71,14 +71,14 @@ pub(super) fn correlation(headers: &HeaderMap, query: &str, number: usize) -> St
     }
 }
 
-/// What the answer on the wire carries besides the reply.
+/// What an answer carries besides the reply.
 #[derive(Default)]
 pub(super) struct Envelope {
     pub(super) correlation: String,
     pub(super) gzip: bool,
 }
 
-/// The answer as it should be.
+/// The complete answer.
 pub(super) fn whole(reply: Reply, envelope: &Envelope) -> Response<ReplyBody> {
     let packed = if envelope.gzip && !reply.body.is_empty() { pack(&reply.body) } else { None };
     let mut response = head(&reply, envelope);
@@ -88,7 +88,7 @@ pub(super) fn whole(reply: Reply, envelope: &Envelope) -> Response<ReplyBody> {
     response.map(|_| in_one(packed.unwrap_or(reply.body)))
 }
 
-/// The answer, its body trickling over `time`.
+/// The answer, with its body spread over `time`.
 pub(super) fn slow(reply: Reply, envelope: &Envelope, time: Duration) -> Response<ReplyBody> {
     const PIECES: usize = 10;
     in_pieces(announced(&reply, envelope), move |sender| async move {
@@ -101,7 +101,8 @@ pub(super) fn slow(reply: Reply, envelope: &Envelope, time: Duration) -> Respons
     })
 }
 
-/// The answer's head; its body when `release` changes, and `while_it_hangs` until then or until the client hangs up.
+/// The head of the answer. Its body follows when `release` changes. `while_it_hangs` is kept until then, or until the
+/// client disconnects.
 pub(super) fn stalled<T: Send + 'static>(
     reply: Reply,
     envelope: &Envelope,
@@ -118,11 +119,11 @@ pub(super) fn stalled<T: Send + 'static>(
     })
 }
 
-/// The first half of the answer; then the connection breaks.
+/// The first half of the answer, after which the connection breaks.
 pub(super) fn truncated(reply: Reply, envelope: &Envelope) -> Response<ReplyBody> {
     in_pieces(announced(&reply, envelope), move |sender| async move {
         if sender.send(Ok(reply.body.slice(..reply.body.len() / 2))).await.is_ok() {
-            // Only after the half has left: an error at once would take it along.
+            // Waits until the half has been sent, because an error right away would discard it.
             let _ = sender.reserve().await;
             tokio::time::sleep(Duration::from_millis(20)).await;
             let _ = sender.send(Err(io::Error::other("truncated by a scripted fault"))).await;
@@ -130,7 +131,7 @@ pub(super) fn truncated(reply: Reply, envelope: &Envelope) -> Response<ReplyBody
     })
 }
 
-/// A body without an end, until released or hung up on.
+/// A body without an end, until it is released or the client disconnects.
 pub(super) fn endless(
     reply: &Reply,
     envelope: &Envelope,

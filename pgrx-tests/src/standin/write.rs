@@ -1,4 +1,4 @@
-//! Owns the endpoints that change something. Each validates, then queues a task and answers at once.
+//! The endpoints that change something. Each validates, queues a task and answers at once.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -158,7 +158,7 @@ fn delete_by(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -> Resul
     Ok(Reply::ok(&json!({"taskID": task, "updatedAt": iso_now()})))
 }
 
-/// What the body of an operation on an index may hold.
+/// The members of an operation on an index.
 const OPERATION: &[(&str, Kind)] = &[
     ("operation", Kind::Word(&["copy", "move"])),
     ("destination", Kind::Text),

@@ -1,4 +1,4 @@
-//! Asking for a backfill, cancelling it, and what the progress view tells: arguments, rights, mistakes.
+//! Starting and cancelling a backfill, and the progress view: arguments, rights, mistakes.
 
 use audit_algolia_tests::stage::Stage;
 use audit_algolia_tests::wait::wait_until;
@@ -30,7 +30,7 @@ fn an_existing_source_can_be_backfilled_with_what_was_there_before_the_watch() {
     db.batch_execute("select audit_algolia.backfill('log')").unwrap();
     wait_for_end(&mut db);
     assert_each_once(&stage.standin, "log", 1..=1100);
-    // Again: it was finished, so it starts anew.
+    // It was finished, so it starts again from the beginning.
     db.batch_execute("select audit_algolia.backfill('log')").unwrap();
     wait_for_end(&mut db);
     assert_each_once(&stage.standin, "log", (1..=1100).chain(1..=1000));
@@ -56,7 +56,7 @@ fn since_and_until_bound_the_time_and_send_again_what_they_hold() {
         )
         .unwrap();
         wait_for_end(&mut db);
-        // From 10 days on up to, and without, 30; and the live one again, whose time is within.
+        // The rows from 10 on and before 30, and the live row once more, because its time is in the range.
         assert_each_once(&stage.standin, "log", (10..=29).chain([101, 101]));
         db.batch_execute("create index on log (at)").unwrap();
         db.batch_execute("select audit_algolia.backfill('log', since => '2026-04-01 00:00+00')").unwrap();
@@ -80,7 +80,7 @@ fn a_backfill_that_is_cancelled_stops_and_can_be_taken_up_again() {
     )
     .unwrap();
     wait_until("some rows", LATER, || done(&mut db) >= 100);
-    // After a step that has not used up what was allowed the next one follows at once.
+    // The next step follows at once, because this one did not use up the allowed rate.
     wait_for(&mut db, "throttled");
     db.batch_execute("select audit_algolia.cancel_backfill('log')").unwrap();
     assert_eq!(state(&mut db), "cancelled");
@@ -92,7 +92,7 @@ fn a_backfill_that_is_cancelled_stops_and_can_be_taken_up_again() {
     let view = "select rows_per_second = 0 and eta is null and ended_at is not null and percent < 100
         from audit_algolia.backfill_progress";
     assert!(one::<bool>(&mut db, view));
-    // A second time, or when there is nothing to cancel, is no mistake.
+    // Cancelling twice, or when there is nothing to cancel, is no error.
     db.batch_execute("select audit_algolia.cancel_backfill('log')").unwrap();
     db.batch_execute("select audit_algolia.backfill('log')").unwrap();
     wait_for_end(&mut db);
@@ -135,7 +135,7 @@ fn the_progress_view_tells_how_far_it_is_and_when_it_will_be_done() {
     assert!((50.0..200.0).contains(&speed), "{speed}");
     assert!((left - (1000 - done) as f64 / speed).abs() < 3.0, "{left} s for {done} at {speed}");
     assert!(row.get::<_, bool>(5));
-    // The pace is changed by asking again.
+    // A second call changes the rate.
     db.batch_execute("select audit_algolia.backfill('log')").unwrap();
     wait_for_end(&mut db);
     let end = "select percent = 100 and rows_total = 1000 and rows_done = 1000 and rows_queued = 1000

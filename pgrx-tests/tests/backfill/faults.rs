@@ -1,5 +1,5 @@
-//! What goes wrong meanwhile: crashes, locks, tables and extensions that go, dumps, standbys. Nothing is lost, nothing is
-//! queued twice, nobody is kept waiting.
+//! What goes wrong during a backfill: crashes, locks, dropped tables and extensions, dumps, standbys. Nothing is lost,
+//! nothing is queued twice, and nobody is blocked.
 
 use audit_algolia_tests::server::{Cluster, StopMode};
 use audit_algolia_tests::stage::{Stage, SOON};
@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 
-/// Orders what the next process does that comes to a failpoint; see `src/pg/failpoint.rs`.
+/// Orders what the next process does that reaches a failpoint; see `src/pg/failpoint.rs`.
 fn order(stage: &Stage, point: &str, action: &str) {
     std::fs::write(stage.cluster.data_dir().join("audit_algolia.failpoint"), format!("{point} {action}"))
         .unwrap();
 }
 
-/// Watches a full `log`, and has history read at this pace; returns when so many rows have been.
+/// Watches a full `log` and starts a backfill at this rate. Returns when so many rows have been read.
 fn under_way(stage: &Stage, rows_per_second: i32, rows: i64) -> postgres::Client {
     let mut db = stage.admin();
     fill(&mut db, 5000);
@@ -42,7 +42,7 @@ fn after_an_immediate_stop_it_goes_on_where_it_was() {
     db.batch_execute("select audit_algolia.backfill('log')").unwrap();
     wait_for_end(&mut db);
     stage.wait_for_records("log", 5000);
-    // Each was queued once; a batch whose settlement was lost in a crash is sent again.
+    // Each was queued once. A batch whose settlement was lost in a crash is sent again.
     assert_eq!(done(&mut db), 5000);
     let queued: i64 = one(&mut db, "select rows_queued from audit_algolia.backfill_progress");
     assert_eq!(queued, 5000);
@@ -52,7 +52,7 @@ fn after_an_immediate_stop_it_goes_on_where_it_was() {
 fn whatever_ends_the_process_at_whatever_moment_each_row_is_queued_once() {
     let stage = Stage::builder().setting("audit_algolia.enabled", "off").start().unwrap();
     drop(under_way(&stage, 1000, 100));
-    // The server may be starting just now.
+    // The server may just be starting.
     let progress = || {
         let mut db = stage.cluster.connect("postgres", "postgres").ok()?;
         let row = db.query_one("select rows_done from audit_algolia.backfill_progress", &[]).ok()?;
@@ -163,7 +163,7 @@ fn what_becomes_of_the_table_is_told() {
     .unwrap();
     let before = done(&mut db);
     wait_until("it to go on", LATER, || done(&mut db) > before);
-    // Without its trigger what is inserted now would be neither captured nor history.
+    // Without the trigger, a row that is inserted now would be neither captured nor part of the backfill.
     db.batch_execute("drop trigger audit_algolia_1_insert on log").unwrap();
     wait_for(&mut db, "waiting");
     assert_eq!(trouble(&mut db), "the table's trigger is missing");
@@ -232,8 +232,8 @@ fn on_a_standby_it_sleeps_and_after_promotion_it_goes_on() {
     stage.wait_for_records("log", 5000);
 }
 
-/// Somebody has one partition of a table to themselves: the history and the repairs of other tables are sent all the same,
-/// and the process waits for nothing, nor holds up the removal of dead rows.
+/// Somebody locks one partition of a table exclusively. The backfills and repairs of other tables go on, and the
+/// process neither waits nor holds back vacuum.
 #[test]
 fn a_locked_partition_holds_up_neither_history_nor_repairs_of_other_tables() {
     let stage = Stage::builder()
@@ -260,7 +260,7 @@ fn a_locked_partition_holds_up_neither_history_nor_repairs_of_other_tables() {
     fill(&mut db, 500);
     let mut other = stage.admin();
     other.batch_execute("begin; lock table only parts_1, only bare_1 in access exclusive mode").unwrap();
-    // As `backfill()` would have it, which would wait for the partition.
+    // Does what `backfill()` would do, but without waiting for the partition.
     db.batch_execute(
         "insert into audit_algolia.backfill (source, relation, state, rows_done, rows_queued, requested_at, rate)
          select id, relation, 'waiting', 0, 0, now(), 0 from audit_algolia.source where relation in ('parts'::regclass, 'bare'::regclass)",
@@ -282,7 +282,7 @@ fn a_locked_partition_holds_up_neither_history_nor_repairs_of_other_tables() {
     stage.wait_for_records("bare", 1500);
 }
 
-/// Sessions that restore a dump are waited for; others only try to look like one.
+/// The backfill waits for sessions that restore a dump, but not for others that only look like it.
 #[test]
 fn who_may_not_copy_into_the_queue_holds_up_no_history() {
     let stage = Stage::builder().start().unwrap();

@@ -1,7 +1,8 @@
-//! A large table, under live traffic and through a crash: exactly its rows arrive, while neither memory nor queue grow.
+//! A large table, under live traffic and with a crash: exactly its rows arrive, while neither memory nor the queue
+//! grow.
 //!
-//! `BACKFILL_ROWS=5000000 cargo test -p audit_algolia_tests --release --test backfill -- a_large_table --nocapture` tries
-//! it with more rows, and tells the figures.
+//! `BACKFILL_ROWS=5000000 cargo test -p audit_algolia_tests --release --test backfill -- a_large_table --nocapture`
+//! runs it with more rows and prints the figures.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{channel, RecvTimeoutError};
@@ -14,14 +15,14 @@ use audit_algolia_tests::wait::eventually;
 
 use crate::support::*;
 
-/// Live rows are numbered from here on.
+/// Ids of live rows start here.
 const LIVE: i64 = 1_000_000_000;
 /// How often some of them are written.
 const PACE: Duration = Duration::from_millis(5);
-/// Ten times what two workers with four requests each have on their way, and the step that goes beyond.
+/// Ten times the rows that two workers with four requests each have in flight, and the step that exceeds it.
 const DEEPEST: i64 = 81_000;
 
-/// Memory of a process that is its own, in kB.
+/// Private memory of a process, in kB.
 fn memory(pid: i32) -> Option<i64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
@@ -63,7 +64,7 @@ fn a_large_table_arrives_as_it_is_through_a_crash_and_under_live_traffic() {
     let mut peaks = Peaks::default();
     let (stage, last_id) = (&stage, &last);
     thread::scope(|scope| {
-        // Dropped at the end, also at that of a test that fails.
+        // Dropped at the end, even if the test fails.
         let (_writing, stopped) = channel::<()>();
         scope.spawn(move || {
             let mut writer = stage.admin();
@@ -73,7 +74,7 @@ fn a_large_table_arrives_as_it_is_through_a_crash_and_under_live_traffic() {
                     on conflict do nothing";
                 match writer.execute(insert, &[&id]) {
                     Ok(_) => last_id.store(id + 10, Ordering::Relaxed),
-                    // The same again: whether they were committed is not known.
+                    // The same again, because it is unknown whether they were committed.
                     Err(_) => writer = stage.session(),
                 }
             }
@@ -115,7 +116,7 @@ fn a_large_table_arrives_as_it_is_through_a_crash_and_under_live_traffic() {
     assert_eq!(counts.distinct as i64, rows + live);
     assert_eq!(one::<i64>(&mut db, "select count(*) from log"), rows + live);
     assert_eq!(done(&mut db), rows);
-    // What was on its way at the crash, or had arrived without being settled for good, is sent again.
+    // What was in flight at the crash, or had arrived without a durable settlement, is sent again.
     assert!(counts.repeated <= 20_000, "{} were sent twice", counts.repeated);
     assert!(peaks.queued <= DEEPEST + live, "{} rows were queued", peaks.queued);
     assert!(peaks.memory < 32_000, "{} kB", peaks.memory);

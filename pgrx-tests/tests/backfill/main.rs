@@ -1,4 +1,4 @@
-//! Backfill: what a table held before it came under watch is delivered, each row once, behind all live rows, whatever
+//! Backfill: the rows that a table held before it was watched are delivered, each once, after all live rows, whatever
 //! happens meanwhile.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 

@@ -1,4 +1,4 @@
-//! What the process that sends history takes of memory is bounded by bytes; want of it is no end.
+//! The memory of the backfill process is bounded by bytes, and it survives a lack of memory.
 
 use audit_algolia_tests::memory::{peak_meanwhile, peak_of_session};
 use audit_algolia_tests::stage::Stage;
@@ -64,7 +64,7 @@ fn a_row_that_there_is_no_memory_for_ends_neither_its_backfill_nor_the_server() 
     )
     .unwrap();
     db.batch_execute("select audit_algolia.watch('t', columns => '{v}', backfill => true)").unwrap();
-    // The newest go first, and those before the row it is about are queued.
+    // The newest are sent first, and those before the failing row are queued.
     let queued = "select count(*) from audit_algolia.queue";
     wait_until("the rows before it", LATER, || one::<i64>(&mut db, queued) == 3);
     wait_until("the trouble", LATER, || trouble(&mut db).contains("out of memory"));

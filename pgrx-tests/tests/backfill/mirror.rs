@@ -12,7 +12,7 @@ use crate::support::*;
 
 const ROWS: i64 = 6_000;
 
-/// Makes a table with rows, of which the index is to hold `v`.
+/// Creates a table with rows, whose index should hold `v`.
 fn make(db: &mut Client) {
     db.batch_execute(&format!(
         "create table log (id bigint primary key, v int not null, at timestamptz not null, hidden int not null default 0);
@@ -22,7 +22,7 @@ fn make(db: &mut Client) {
     .unwrap();
 }
 
-/// Asserts that the index holds the table's rows, by the objectIDs that `id` makes of them.
+/// Asserts that the index holds the rows of the table. `id` makes their objectIDs.
 #[track_caller]
 fn assert_holds(stage: &Stage, db: &mut Client, id: &str) {
     let rows = db.query(&format!("select {id}, v from log"), &[]).unwrap();
@@ -36,7 +36,7 @@ fn assert_holds(stage: &Stage, db: &mut Client, id: &str) {
     assert!(differ.is_empty() && orphans.is_empty(), "missing or stale: {differ:?}; orphaned: {orphans:?}");
 }
 
-/// Changes rows at random, some in ways that the index does not hold.
+/// Changes rows at random, some in ways that do not affect the index.
 fn change(stage: &Stage, seed: u64, stop: &AtomicBool) {
     let mut dice = fastrand::Rng::with_seed(seed);
     let mut db = stage.admin();
@@ -80,7 +80,7 @@ fn the_index_equals_the_table_however_it_is_walked_and_changed() {
             let ended = db.batch_execute(&watch).map(|()| {
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wait_for(&mut db, "finished")))
             });
-            // Whatever has come of it, those who change rows are waited for.
+            // The threads that change rows must end, whatever the result is.
             stop.store(true, Ordering::Relaxed);
             assert!(matches!(ended, Ok(Ok(()))), "{rules}: {ended:?}");
         });
@@ -121,7 +121,7 @@ fn a_backfill_that_was_cancelled_begins_anew() {
     wait_until("a beginning", SOON, || done(&mut db) > 0);
     db.batch_execute("select audit_algolia.cancel_backfill('log')").unwrap();
     wait_for(&mut db, "cancelled");
-    // Nobody is told of this, and the rows are where the walk has been.
+    // No trigger sees this, and the backfill has already read these rows.
     db.batch_execute("update log set hidden = 1 where id < 100").unwrap();
     db.batch_execute("select audit_algolia.backfill('log')").unwrap();
     wait_for_end(&mut db);

@@ -1,4 +1,4 @@
-//! Newest first, and behind all live rows.
+//! A backfill sends the newest rows first, and after all live rows.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn history_goes_newest_first_by_its_key() {
     watch(&mut db);
     wait_for_end(&mut db);
     let batches = stage.standin.batches("log");
-    // Within a request the newest comes last, and wins.
+    // Within a request the newest comes last, so it wins.
     let order: Vec<i64> = batches.iter().flat_map(|batch| batch.iter().rev().copied()).collect();
     assert_eq!(order, (1..=5000).rev().collect::<Vec<_>>());
 }
@@ -40,7 +40,7 @@ fn keys_that_their_domain_would_not_take_any_more_are_an_order_still() {
 fn with_an_index_over_the_time_column_history_goes_by_time() {
     let stage = in_order().start().unwrap();
     let mut db = stage.admin();
-    // The higher the key, the older the row; some share their time, and some have none.
+    // The higher the key, the older the row. Some rows have the same time, and some have none.
     db.batch_execute(
         "create table log (id uuid primary key default gen_random_uuid(), n int, at timestamptz);
          create index on log (at);
@@ -61,7 +61,7 @@ fn with_an_index_over_the_time_column_history_goes_by_time() {
         .filter(|arrival| arrival.index == "log")
         .map(|arrival| (arrival.request, index[&arrival.object_id]["at"].as_i64().unwrap_or(0)))
         .collect();
-    // Within a request they come the other way round.
+    // Within a request they come in reverse order.
     order.reverse();
     order.sort_by_key(|(request, _)| *request);
     let times: Vec<i64> = order.into_iter().map(|(_, at)| at).collect();
@@ -86,10 +86,10 @@ fn live_rows_overtake_history() {
     });
     let all = sent(&stage.standin, "log");
     let last = all.iter().rposition(|id| id.len() == 5).unwrap();
-    // One batch may have been on its way and one been claimed; of 30 live rows none waits for more.
+    // One batch may have been in flight and one claimed. None of the 30 live rows waits for more.
     assert!(last <= before + 70, "{before} rows had arrived before, the last live row was number {last}");
     assert!(all.len() < 1500, "history was not on its way any more");
-    // A backlog of live rows goes before history, too: its tail is not that of history.
+    // A backlog of live rows is sent before the backfill too, including its tail.
     db.batch_execute("select audit_algolia.pause('log')").unwrap();
     db.batch_execute("insert into log select n, 'live' from generate_series(20001, 20200) as n").unwrap();
     let before = sent(&stage.standin, "log").len();
@@ -121,13 +121,14 @@ fn the_statistics_know_the_ends_of_history_and_of_live_rows() {
     assert!(one::<bool>(&mut db, ends), "with younger history");
 }
 
-/// The last dates there are lie far behind the last timestamps.
+/// The latest date is far beyond the latest timestamp.
 #[test]
 fn dates_beyond_all_timestamps_are_history_like_others() {
     for of_type in ["date", "due"] {
         let stage = in_order().start().unwrap();
         let mut db = stage.admin();
-        // Without a key that rows are ordered by, by time; more rows than a step reads, so that a cursor holds such a date.
+        // There is no key to order by, so rows are ordered by time. There are more rows than a step reads, so that a
+        // cursor holds such a date.
         db.batch_execute(&format!(
             "create domain due as date;
              create table log (id int not null, day {of_type});
@@ -144,7 +145,7 @@ fn dates_beyond_all_timestamps_are_history_like_others() {
         assert_eq!(index.len(), 1504);
         assert_eq!(index["1"]["day"], 185_331_706_992_000_i64 - 86_400);
         assert_eq!(index["1503"]["day_day"], "2026-11-20");
-        // So is what is asked for by its time.
+        // A backfill of a time range handles them too.
         db.batch_execute("select audit_algolia.backfill('log', since => '2026-11-20', until => 'infinity')")
             .unwrap();
         wait_for_end(&mut db);

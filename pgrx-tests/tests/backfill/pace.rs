@@ -1,4 +1,4 @@
-//! How fast history goes: as fast as it may, and no faster than it is delivered.
+//! The speed of a backfill: as fast as allowed, and no faster than delivery.
 
 use audit_algolia_tests::stage::Stage;
 use audit_algolia_tests::wait::{stays_true, wait_until};
@@ -16,7 +16,7 @@ fn no_more_rows_a_second_are_queued_than_allowed() {
          select audit_algolia.backfill('log', rows_per_second => 400)",
     )
     .unwrap();
-    // By the server's clock, and by what is in the queue, not by what the progress says.
+    // Measured by the server's clock and by the queue, not by the progress view.
     wait_until("three seconds' worth", LATER, || {
         one::<i64>(&mut db, "select count(*) from audit_algolia.queue") >= 1200
     });
@@ -30,7 +30,7 @@ fn no_more_rows_a_second_are_queued_than_allowed() {
             .unwrap();
         (row.get(0), row.get(1))
     };
-    // What is allowed in a tenth of a second comes at once.
+    // The rows that are allowed in a tenth of a second come at once.
     assert!(rows as f64 <= 400.0 * (seconds + 0.3) + 40.0, "{rows} rows in {seconds} s");
     assert!(rows as f64 >= 400.0 * seconds * 0.6, "{rows} rows in {seconds} s");
 }
@@ -50,7 +50,7 @@ fn history_is_read_only_as_far_as_it_is_delivered() {
     )
     .unwrap();
     db.batch_execute("select audit_algolia.backfill('log')").unwrap();
-    // Ten times what one worker has on its way, and the step that goes beyond.
+    // Ten times the rows that one worker has in flight, and the step that exceeds it.
     wait_for(&mut db, "throttled");
     let queued = "select queued from audit_algolia.queue_stats()";
     assert!((1000..=2000).contains(&one::<i64>(&mut db, queued)));

@@ -1,4 +1,4 @@
-//! What records of history look like, and what becomes of rows that make none.
+//! The records of a backfill, and rows for which there can be none.
 
 use audit_algolia_tests::stage::{Stage, PSEUDONYM_KEY};
 use audit_algolia_tests::standin::Standin;
@@ -84,7 +84,7 @@ fn in_a_history_of_changes_an_old_row_has_one_first_record_that_claims_nothing_u
     let live: Vec<&Value> =
         live.iter().filter(|(id, _)| id.starts_with("51@")).map(|(_, record)| record).collect();
     assert!(live[0]["changed_by"] == "postgres" && live.len() == 1);
-    // However often it is asked for, there is one such record.
+    // However often a backfill is requested, there is one such record.
     db.batch_execute("select audit_algolia.backfill('log')").unwrap();
     wait_for_end(&mut db);
     assert_eq!(stage.standin.index("log").len(), 51);
@@ -110,7 +110,7 @@ fn a_row_that_makes_no_record_stops_the_backfill_right_there_and_is_named_withou
     assert!(told.contains(&format!("SELECT * FROM public.log WHERE ctid = '{place}'")), "{told}");
     assert!(!told.contains("geheim") && !stage.cluster.log().contains("geheim"));
     stage.wait_for_records("log", 1300);
-    // Those after it wait; it is fixed, and all go on.
+    // The rows after it wait. After the repair, all go on.
     db.batch_execute("update log set note = '7' where id = 700").unwrap();
     db.batch_execute("select audit_algolia.backfill('log')").unwrap();
     wait_for_end(&mut db);

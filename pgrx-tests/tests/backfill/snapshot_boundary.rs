@@ -1,4 +1,4 @@
-//! Where history ends and live capture begins: no row is missed, and none is sent twice.
+//! The boundary between backfill and live capture: no row is missed, and none is sent twice.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
@@ -55,7 +55,7 @@ fn a_transaction_that_was_under_way_is_captured_or_history_as_it_wrote_before_or
     fill(&mut db, 10);
     db.batch_execute("create table other (n int)").unwrap();
     let (mut early, mut late, mut nested) = (stage.admin(), stage.admin(), stage.admin());
-    // Each has its number before the watch; the savepoint has one of its own, too.
+    // Each has its transaction id before the watch, and the savepoint has one of its own.
     early.batch_execute("begin; insert into other values (1); insert into log values (11, 'early')").unwrap();
     late.batch_execute("begin; insert into other values (2)").unwrap();
     nested.batch_execute("begin; savepoint a; insert into other values (3)").unwrap();
@@ -78,7 +78,7 @@ fn a_transaction_that_was_under_way_is_captured_or_history_as_it_wrote_before_or
     wait_for_end(&mut db);
     stage.wait_for_records("log", 13);
     assert_each_once(&stage.standin, "log", 1..=13);
-    // Another one, which reads them all: they are told apart also when they have committed.
+    // A second backfill reads all of them again. Committed rows are distinguished too.
     db.batch_execute("select audit_algolia.backfill('log')").unwrap();
     wait_for_end(&mut db);
     let twice = (1..=11).chain(1..=13);
@@ -129,7 +129,7 @@ fn an_old_row_that_is_updated_meanwhile_is_sent_once_as_it_is_then() {
     stage.cluster.set(&[("audit_algolia.workers", "2")]).unwrap();
     wait_for_end(&mut db);
     stage.wait_for_records("log", 101);
-    // What was inserted and then updated may be an old row for all one can see: it is sent again, as the same object.
+    // A row that was inserted and then updated may look like an old one. It is sent again as the same object.
     assert_each_once(&stage.standin, "log", (1..=101).chain([101]));
     let index = stage.standin.index("log");
     assert_eq!(index["10"]["note"], "updated");
@@ -157,7 +157,7 @@ fn a_table_that_is_rewritten_meanwhile_loses_no_row() {
     assert_eq!(rows, 3000);
 }
 
-/// Writers straight into a partition lock its root no more than readers do.
+/// Writers directly into a partition lock its root no more strongly than readers do.
 #[test]
 fn rows_written_straight_into_a_partition_while_a_watch_waits_are_not_missed() {
     let stage = Stage::builder().start().unwrap();
@@ -182,7 +182,7 @@ fn rows_written_straight_into_a_partition_while_a_watch_waits_are_not_missed() {
             audit_algolia_tests::wait::wait_until("a watch that waits", LATER, || {
                 one(&mut db, "select exists (select from pg_locks where not granted)")
             });
-            // Whoever is quicker than the watch at a partition may write to it all the same.
+            // A writer that locks a partition before the watch does can still write to it.
             high.batch_execute(&format!("insert into {table}_high values (51, 'while it waits'); commit"))
                 .unwrap();
             low.batch_execute("commit").unwrap();
@@ -215,7 +215,8 @@ fn rows_from_before_a_watch_are_history_also_in_the_transaction_that_asks_for_bo
     }
 }
 
-/// What a partition holds when it is attached has never been captured, however young it is; what comes into it later is.
+/// The rows that a partition holds when it is attached were never captured, however new they are. Rows inserted later
+/// are.
 #[test]
 fn rows_of_a_partition_that_was_attached_since_the_watch_began_are_history() {
     for operations in ["{insert}", "{insert, update, delete}"] {
@@ -250,7 +251,7 @@ fn rows_of_a_partition_that_was_attached_since_the_watch_began_are_history() {
         db.batch_execute("select audit_algolia.backfill('log')").unwrap();
         wait_for_end(&mut db);
         assert_eq!(arrived(&stage), [1, 2, 101, 102, 103, 104, 201], "{operations}");
-        // A second time it is sent once more, and nothing else.
+        // A second backfill sends it once more, and nothing else.
         db.batch_execute("select audit_algolia.backfill('log')").unwrap();
         wait_for_end(&mut db);
         assert_eq!(arrived(&stage), [1, 1, 2, 101, 101, 102, 102, 103, 104, 201], "{operations}");

@@ -1,4 +1,4 @@
-//! What the tests of the backfill share: tables that hold rows already, and looks at the progress.
+//! Shared by the tests of the backfill: tables with rows, and the progress.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use audit_algolia_tests::standin::Standin;
 use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
-/// How long a test waits for a few ten thousand rows on a busy machine.
+/// How long a test waits for tens of thousands of rows on a busy machine.
 pub(crate) const LATER: Duration = Duration::from_secs(60);
 
-/// A stage with one worker that sends one request after the other, so that arrivals are in the order of claims.
+/// A stage with one worker that sends one request at a time, so that records arrive in the order of claims.
 pub(crate) fn in_order() -> StageBuilder {
     Stage::builder().setting("audit_algolia.workers", 1).setting("audit_algolia.in_flight", 1)
 }
 
-/// Makes a table `log` that holds the rows 1 to `rows`.
+/// Creates a table `log` with the rows 1 to `rows`.
 pub(crate) fn fill(db: &mut Client, rows: i64) {
     db.batch_execute(&format!(
         "create table log (id bigint primary key, note text);
@@ -26,7 +26,7 @@ pub(crate) fn fill(db: &mut Client, rows: i64) {
     .unwrap();
 }
 
-/// Watches `log`, and has what it holds delivered.
+/// Watches `log` and starts its backfill.
 pub(crate) fn watch(db: &mut Client) {
     db.batch_execute("select audit_algolia.watch('log', columns => '{note}', backfill => true)").unwrap();
 }
@@ -37,7 +37,7 @@ pub(crate) fn state(db: &mut Client) -> String {
     one(db, "select state from audit_algolia.backfill_progress")
 }
 
-/// What is the matter with it.
+/// Its last error.
 #[track_caller]
 pub(crate) fn trouble(db: &mut Client) -> String {
     one(db, "select coalesce(last_error, '') from audit_algolia.backfill_progress")
@@ -56,7 +56,7 @@ pub(crate) fn wait_for(db: &mut Client, wanted: &str) {
     assert!(reached.is_ok() && last == wanted, "state is {last}, not {wanted}: {}", trouble(db));
 }
 
-/// Waits until the backfill is finished and all it has queued has arrived.
+/// Waits until the backfill is finished and everything that it has queued has arrived.
 #[track_caller]
 pub(crate) fn wait_for_end(db: &mut Client) {
     wait_for(db, "finished");
@@ -70,13 +70,13 @@ pub(crate) fn done(db: &mut Client) -> i64 {
     one(db, "select rows_done from audit_algolia.backfill_progress")
 }
 
-/// The objectIDs that an index was sent, in order of arrival.
+/// The objectIDs that were sent to an index, in order of arrival.
 pub(crate) fn sent(standin: &Standin, index: &str) -> Vec<String> {
     let arrivals = standin.arrivals();
     arrivals.iter().filter(|a| a.index == index).map(|a| a.object_id.clone()).collect()
 }
 
-/// Asserts that an index was sent exactly these objects, each once.
+/// Asserts that exactly these objects were sent to an index, each once.
 #[track_caller]
 pub(crate) fn assert_each_once<T: ToString>(
     standin: &Standin,
@@ -95,7 +95,7 @@ pub(crate) fn assert_each_once<T: ToString>(
     assert!(wrong.is_empty(), "{} missing (positive) or sent too often (negative): {few:?}", wrong.len());
 }
 
-/// The processes that send history.
+/// The backfill processes.
 pub(crate) fn backfillers(db: &mut Client) -> Vec<i32> {
     let query = "select pid from pg_stat_activity where backend_type = 'audit_algolia backfill'";
     db.query(query, &[]).unwrap().iter().map(|row| row.get(0)).collect()

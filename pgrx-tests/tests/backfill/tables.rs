@@ -1,4 +1,5 @@
-//! Tables of all kinds: partitions, inheritance, keys of several columns and of any type, tables without an index.
+//! Backfills of all kinds of tables: with partitions, with inheritance, with keys of several columns and of any type,
+//! without an index.
 
 use audit_algolia_tests::stage::Stage;
 
@@ -19,7 +20,7 @@ fn partitions_of_different_shapes_are_read_together_in_order() {
          select audit_algolia.watch('log', columns => '{note}', object_id => '{id}', backfill => true)",
     )
     .unwrap();
-    // A partition made meanwhile has nothing but live rows.
+    // A partition that is created meanwhile has only live rows.
     db.batch_execute(
         "create table log_3 partition of log for values from ('2026-03-01') to ('2026-04-01');
          insert into log select n, '2026-03-05', 'live' from generate_series(3001, 3100) as n",
@@ -29,7 +30,7 @@ fn partitions_of_different_shapes_are_read_together_in_order() {
     stage.wait_for_records("log", 3100);
     assert_each_once(&stage.standin, "log", 1..=3100);
     assert_eq!(stage.standin.index("log")["59"]["note"], "note 59");
-    // With the whole key there is an index to go by.
+    // With the whole key there is an index that can be used.
     db.batch_execute(
         "select audit_algolia.unwatch('log');
          select audit_algolia.watch('log', 'second', columns => '{id}', backfill => true)",
@@ -152,7 +153,7 @@ fn rows_that_an_update_moves_past_the_walk_are_found_at_last() {
     )
     .unwrap();
     audit_algolia_tests::wait::wait_until("a part", LATER, || done(&mut db) >= 500);
-    // The oldest are the newest now, where the walk has been already.
+    // The oldest rows become the newest, which the backfill has passed already.
     db.batch_execute("update log set at = at + interval '1 year' where n <= 200").unwrap();
     assert_ne!(state(&mut db), "finished");
     db.batch_execute("select audit_algolia.backfill('log')").unwrap();

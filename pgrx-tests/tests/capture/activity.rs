@@ -1,4 +1,4 @@
-//! `activity` counts events and actors in a window of time, in the watched table itself.
+//! `activity` counts events and actors in a time window, in the watched table itself.
 
 use postgres::Client;
 
@@ -78,7 +78,7 @@ fn columns_of_any_name_and_type_serve() {
     assert_eq!(counted, [line("b", 2, 2), line("a", 1, 1), total(3, 2)]);
 }
 
-/// Times without a zone are taken as UTC, dates as their midnight in it, whatever the session's zone.
+/// Times without a zone are taken as UTC, and dates as midnight in UTC, whatever the session's time zone.
 #[test]
 fn the_window_is_the_same_for_each_type_of_time() {
     let mut play = Play::new(
@@ -140,7 +140,7 @@ fn the_callers_rights_and_policies_decide() {
     let refused = failure(&mut stranger, hidden);
     assert_eq!(refused.code().code(), "42501");
     assert!(refused.hint().is_some());
-    // One column alone is not enough: the server itself says so.
+    // One column is not enough. The error is PostgreSQL's own.
     play.owner.batch_execute("grant select (event, at) on t to clerk").unwrap();
     assert_eq!(failure(&mut clerk, call).code().code(), "42501");
     assert_eq!(
@@ -194,7 +194,7 @@ fn what_cannot_be_counted_is_explained() {
     }
     let error = failure(&mut play.admin, "select audit_algolia.activity('t', now(), action_column => 'x')");
     assert!(error.detail().unwrap().contains("action_column"));
-    // A window of more time than there is.
+    // A window longer than all time.
     let error = failure(&mut play.admin, "select audit_algolia.activity('t', now(), '300000 years')");
     assert_eq!(error.code().code(), "22008");
     play.owner.batch_execute("alter table t rename at to since").unwrap();
@@ -205,7 +205,7 @@ fn what_cannot_be_counted_is_explained() {
     );
 }
 
-/// Partitions that are beyond the window are not even opened, and within one the index on the time serves.
+/// Partitions outside the window are not even opened, and within one the index on the time is used.
 #[test]
 fn partitions_beyond_the_window_are_left_alone_and_indexes_serve() {
     for (name, kind) in [("activity_z", "timestamptz"), ("activity_p", "timestamp"), ("activity_d", "date")] {

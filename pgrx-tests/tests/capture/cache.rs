@@ -1,4 +1,4 @@
-//! What a session remembers of a source, and what makes it forget that.
+//! What a session caches of a source, and what invalidates it.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::eventually;

@@ -1,4 +1,4 @@
-//! A queue that somebody has added something to: capture goes through the executor, with the owner's rights.
+//! If somebody has changed the table of the queue, capture goes through the executor with the owner's rights.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -62,7 +62,7 @@ fn whatever_was_added_to_the_queue_takes_part() {
             assert_eq!(seen, 304);
         }
     }
-    // DROP COLUMN leaves a column behind: the executor's way is taken for good, and still works.
+    // DROP COLUMN leaves a dropped column behind. So the executor is used from now on, and still works.
     let queued: i64 = one(&mut admin, "select queued from audit_algolia.queue_stats()");
     assert_eq!(queued, 0);
 }
@@ -111,7 +111,7 @@ fn a_trigger_on_the_queue_may_insert_into_another_watched_table() {
 #[test]
 fn an_index_that_is_made_anew_while_a_statement_runs_is_found() {
     let (stage, mut admin, mut app) = stage();
-    // The last that happens before capture, and nothing of it looks at a table.
+    // This happens last before capture, and nothing of it reads a table.
     admin
         .batch_execute(
             "create function waits() returns trigger language plpgsql as

@@ -1,4 +1,4 @@
-//! Change records: one for each change of a row, telling what it was, what it became, who did it and when.
+//! Change records: one for each change of a row, with the old and new values, who changed it and when.
 
 use serde_json::{json, Value};
 
@@ -20,7 +20,7 @@ fn number(id: &str) -> i64 {
     id.rsplit_once('@').unwrap_or_else(|| panic!("no number: {id}")).1.parse().unwrap()
 }
 
-/// What tests compare of a record, in one line: key, operation, attribute `v`, and the old one if it changed.
+/// What tests compare of a record, in one line: key, operation, attribute `v`, and its old value if it changed.
 pub(crate) fn brief(record: &Value) -> String {
     let id = record["objectID"].as_str().unwrap();
     let key = id.rsplit_once('@').unwrap().0;
@@ -340,7 +340,7 @@ fn a_preview_shows_change_records_as_of_rows_just_inserted() {
     assert!(play.admin.query("select audit_algolia.preview('t')", &[]).unwrap().is_empty());
 }
 
-/// Numbers go on where the last extension's ended, or old records would be overwritten by new ones.
+/// Numbers continue where the last extension's ended. Otherwise new records would overwrite old ones.
 #[test]
 fn numbers_are_not_used_again_by_an_extension_made_anew() {
     let stage = audit_algolia_tests::stage::Stage::builder().start().unwrap();

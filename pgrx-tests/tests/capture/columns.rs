@@ -1,4 +1,4 @@
-//! Tables that change under watch: values always come from the column that was named.
+//! Watched tables that are altered: values always come from the column that was named.
 
 use serde_json::json;
 
@@ -119,7 +119,7 @@ fn changes_of_a_table_that_was_altered_are_told_rightly_or_fail() {
     play.owner.batch_execute("alter table t rename column w to v").unwrap();
     play.run("update t set v = 'd2' where id = 4");
     assert_eq!(crate::changes::changes(&mut play)[7]["previous"], json!({"v": "d", "twice": "dd"}));
-    // Old versions are read as what they are now.
+    // Old row versions are read with the current columns.
     play.owner
         .batch_execute(
             "alter table t drop column twice; alter table t alter column v type int using length(v)",

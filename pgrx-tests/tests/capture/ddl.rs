@@ -1,4 +1,4 @@
-//! Statements that define tables: those about tables that nobody watches are left alone, and the others wait for nobody.
+//! DDL: statements about tables that nobody watches are not affected, and the others wait for nobody.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ fn a_partition_that_comes_is_covered_while_its_sibling_is_locked() {
     assert_eq!(play.ids(), ["1"]);
 }
 
-/// The name is not ours to give back; what others do to their tables must not depend on it.
+/// The extension cannot undo the renaming, but DDL on other tables must not depend on it.
 #[test]
 fn tables_come_and_go_though_the_schema_was_renamed() {
     let stage = stage();
@@ -87,7 +87,7 @@ fn tables_come_and_go_though_the_schema_was_renamed() {
              select audit_algolia.watch('t', columns => '{id}')",
         )
         .unwrap();
-    // This session knows where everything is.
+    // This session has cached where everything is.
     let mut writer = stage.cluster.client("ddl_renamed", "postgres");
     writer.batch_execute("insert into t values (1)").unwrap();
     admin.batch_execute("alter schema audit_algolia rename to moved").unwrap();
@@ -105,7 +105,8 @@ fn tables_come_and_go_though_the_schema_was_renamed() {
     assert_eq!(states, 1);
 }
 
-/// The session's snapshot shows no source; that it attaches or inherits a watched table is looked at as things are now.
+/// The session's snapshot shows no source. Still, the current state counts for a table that it attaches or that
+/// inherits from a watched table.
 #[test]
 fn a_table_watched_after_a_sessions_snapshot_is_followed_all_the_same() {
     let mut play = Play::new(
@@ -157,8 +158,8 @@ fn a_table_watched_after_a_sessions_snapshot_is_followed_all_the_same() {
     assert_eq!(seen, expected);
 }
 
-/// A table that gets a child has triggers to be exchanged, for which writers would have to be waited for. Whoever makes the
-/// child is told, and so is whoever looks; and it is done when nobody writes.
+/// When a table gets a child, its triggers must be replaced, which would have to wait for writers. The session that
+/// creates the child gets a warning, `sources` shows the state, and the triggers are replaced as soon as nobody writes.
 #[test]
 fn outdated_triggers_of_a_table_in_use_are_replaced_as_soon_as_nobody_writes_to_it() {
     let mut play = Play::new("ddl_in_use", "create table t (id int primary key, v text)");
@@ -168,7 +169,7 @@ fn outdated_triggers_of_a_table_in_use_are_replaced_as_soon_as_nobody_writes_to_
     other.batch_execute("set lock_timeout = '10 s'; create table child () inherits (t)").unwrap();
     let state = "select state from audit_algolia.sources where index_name = 'ddl_in_use'";
     assert_eq!(one::<String>(&mut play.admin, state), "trigger outdated");
-    // Nobody waits for whoever would replace them.
+    // Nobody waits for the process that would replace them.
     stays_true("they are kept", Duration::from_secs(1), || {
         other.batch_execute("begin; insert into t values (2, 'b'); rollback").unwrap();
         one::<String>(&mut play.admin, state) == "trigger outdated"
@@ -182,7 +183,8 @@ fn outdated_triggers_of_a_table_in_use_are_replaced_as_soon_as_nobody_writes_to_
     assert_eq!(one::<i64>(&mut play.admin, insert_stays), 1, "insertions name the table they are for");
 }
 
-/// Both owners are given the right to put triggers on partitions to come, which only one transaction can do at a time.
+/// Both owners are granted the right to create triggers on future partitions, which only one transaction can do at a
+/// time.
 #[test]
 fn partitioned_tables_of_two_owners_come_under_watch_at_once() {
     let mut play = Play::new("ddl_owners", "");
@@ -204,7 +206,7 @@ fn partitioned_tables_of_two_owners_come_under_watch_at_once() {
     let waiter = std::thread::spawn(move || second.batch_execute(&statement));
     let waits = format!("select exists (select from pg_locks where pid = {pid} and not granted)");
     wait_until("the second to wait", SOON, || one(&mut play.admin, &waits));
-    // Who only gives a table away is not made to wait.
+    // A session that only changes the owner of a table does not have to wait.
     let mut third = play.stage.admin();
     third.batch_execute("set lock_timeout = '10 s'; alter table ddl_owners.t3 owner to ddl_owner_1").unwrap();
     play.admin.batch_execute("commit").unwrap();

@@ -1,4 +1,4 @@
-//! A dump carries table, rules and undelivered rows into another cluster, where they are delivered.
+//! A dump contains table, rules and undelivered rows, which are delivered from the restored cluster.
 
 use std::sync::{Arc, Mutex};
 
@@ -68,7 +68,7 @@ fn a_dump_carries_undelivered_rows_along() {
     assert_eq!(id, 4);
 }
 
-/// Tables whose rules have stayed behind: nothing is captured of them, which is said, and nobody's statement fails for it.
+/// Tables without their rules: their changes are not captured, a warning says so, and no statement fails for it.
 #[test]
 fn a_copy_of_the_schema_alone_can_be_written_to_and_watched_anew() {
     let stage = Stage::builder().setting("audit_algolia.on_capture_error", "warn").start().unwrap();
@@ -125,7 +125,7 @@ fn a_copy_of_the_schema_alone_can_be_written_to_and_watched_anew() {
         "m source missing {delete,insert,truncate,update}, t source missing {delete,insert,update}, u source missing {insert,truncate}"
     );
 
-    // The numbers that the triggers carry are given to other tables.
+    // Other tables get the ids that the triggers name.
     watch(&mut bare, "m", "m_anew", "columns => '{v}', mode => 'mirror'");
     watch(&mut bare, "u", "u_anew", "columns => '{v}'");
     watch(&mut bare, "t", "t_anew", "columns => '{v}'");
@@ -150,7 +150,7 @@ fn a_copy_of_the_schema_alone_can_be_written_to_and_watched_anew() {
 fn unwatch_takes_triggers_off_that_have_come_without_their_rules() {
     let mut play = Play::new("leftover", "create table t (id int primary key, v text)");
     play.watch("t", "columns => '{v}', operations => '{insert, truncate}'");
-    // As a dump of the schema alone leaves a copy.
+    // This is the state that a dump of the schema alone leaves.
     play.admin.batch_execute("delete from audit_algolia.source where relation = 't'::regclass").unwrap();
     play.run("insert into t values (1, 'a')");
     play.admin.batch_execute("select audit_algolia.unwatch('t')").unwrap();

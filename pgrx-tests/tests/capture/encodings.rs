@@ -1,4 +1,4 @@
-//! Databases that do not keep their texts in UTF-8: records and pseudonyms are made of UTF-8 all the same.
+//! Databases with other encodings than UTF-8: records and pseudonyms are still made from UTF-8.
 
 use serde_json::{json, Value};
 

@@ -1,4 +1,4 @@
-//! The CONTEXT of the server's errors: functions of ours that they come through tell it as the server would.
+//! The CONTEXT of PostgreSQL's errors that pass through our functions.
 
 use postgres::error::DbError;
 
@@ -9,7 +9,7 @@ const TABLE: &str = "
     create function fails(n int) returns boolean language plpgsql immutable as
         $$ begin return 1 / (n - n) > 0; end $$";
 
-/// The function is named with its schema, or without it, as the search_path has it.
+/// The function is named with or without its schema, depending on the search_path.
 const PLACE: &str = "fails(integer) line 1 at RETURN";
 
 #[track_caller]
@@ -29,7 +29,7 @@ fn an_error_in_the_planning_of_a_filter_tells_where_it_was_raised() {
         let context = error.where_().unwrap();
         assert_eq!(context.contains("inline_code_block"), statement.starts_with("do"), "{context}");
     }
-    // A writer's session plans it, too.
+    // A writer's session plans it too.
     let sound = "create or replace function fails(n int) returns boolean language sql immutable return n > 0";
     let failing = TABLE.split_once(';').unwrap().1.replace("create function", "create or replace function");
     play.owner.batch_execute(sound).unwrap();

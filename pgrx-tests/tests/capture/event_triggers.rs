@@ -1,11 +1,11 @@
-//! Event triggers that others have made find what they always find, whatever of ours is done meanwhile.
+//! Event triggers of others are not affected by what ours do.
 
 use audit_algolia_tests::stage::Stage;
 use postgres::Client;
 
 use crate::play::{failure, one, texts};
 
-/// A log of all DDL, which names its table without a schema.
+/// A log of all DDL that names its table without a schema.
 const LOG: &str = "
     create table ddl_log (tag text, object text, who text default current_user);
     grant insert, select on ddl_log to public;
@@ -18,7 +18,7 @@ const LOG: &str = "
     create event trigger log_ddl on ddl_command_end execute function log_ddl();
     create event trigger log_drops on sql_drop execute function log_drops()";
 
-/// One that keeps its notes in a temporary table.
+/// One that stores its notes in a temporary table.
 const NOTES: &str = "
     create function note_ddl() returns event_trigger language plpgsql as $$ begin
         create temp table if not exists ddl_notes (tag text);
@@ -27,7 +27,7 @@ const NOTES: &str = "
     create event trigger note_ddl on ddl_command_end
         when tag in ('CREATE TRIGGER', 'DROP TRIGGER', 'ALTER TABLE', 'GRANT') execute function note_ddl()";
 
-/// A session of somebody who may watch their own tables and nothing else.
+/// A session of a user who may watch their own tables and do nothing else.
 fn owner(stage: &Stage, db: &mut Client) -> Client {
     db.batch_execute(
         "create role owner login; grant create on schema public to owner;
@@ -38,7 +38,7 @@ fn owner(stage: &Stage, db: &mut Client) -> Client {
     stage.cluster.client("postgres", "owner")
 }
 
-/// What the log has of triggers of ours, and forgets.
+/// Reads our triggers from the log, and empties it.
 fn logged(db: &mut Client) -> Vec<String> {
     let query =
         "delete from ddl_log where object ~ 'audit_algolia' returning who || ': ' || tag || ' ' || object";
@@ -85,7 +85,7 @@ fn a_log_of_ddl_finds_its_table_while_tables_are_watched_attached_and_unwatched(
         let told: Vec<String> =
             logged(&mut stage.admin()).into_iter().filter(|line| line.contains("CREATE TRIGGER")).collect();
         assert_eq!(told, expected);
-        // What comes below a watched table is followed.
+        // Children of a watched table are handled.
         client
             .batch_execute(&format!(
                 "create table {name}_2 partition of {name} for values from (100) to (200);
@@ -109,7 +109,7 @@ fn a_log_of_ddl_finds_its_table_while_tables_are_watched_attached_and_unwatched(
     }
 }
 
-/// The server sets search_path to the schema of an extension while it is made, as install.md says.
+/// PostgreSQL sets search_path to the schema of an extension while it is created, as install.md says.
 #[test]
 fn event_triggers_that_find_their_way_by_themselves_see_the_extension_come_and_go() {
     let stage = Stage::builder().start().unwrap();
@@ -138,7 +138,7 @@ fn event_triggers_that_find_their_way_by_themselves_see_the_extension_come_and_g
     )
     .unwrap();
     stage.wait_for_records("other", 1);
-    // The server takes the temporary table for one of the extension's, and drops it with it.
+    // PostgreSQL counts the temporary table as part of the extension and drops it too.
     assert!(one::<i64>(&mut db, "select count(*) from ddl_notes") > 20);
     db.batch_execute("drop extension audit_algolia cascade").unwrap();
     assert!(logged(&mut db).contains(&"postgres: dropped audit_algolia.queue".to_owned()));
@@ -151,7 +151,7 @@ fn an_error_of_an_event_trigger_tells_where_it_was_raised() {
     db.batch_execute("create schema logs; set search_path = logs, public").unwrap();
     db.batch_execute(LOG).unwrap();
     db.batch_execute("create table public.t (id int primary key, v text)").unwrap();
-    // Under this path the log itself cannot be found, by no statement of the session's.
+    // With this search_path, no statement of the session can find the log itself.
     db.batch_execute("set search_path = public").unwrap();
     for statement in [
         "select audit_algolia.watch('t', columns => '{v}')",

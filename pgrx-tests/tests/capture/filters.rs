@@ -1,4 +1,4 @@
-//! Filters: which rows are queued, what a filter may be, and with whose rights it is evaluated.
+//! Filters: which rows are queued, which filters are allowed, and with whose rights they are evaluated.
 
 use serde_json::Value;
 
@@ -178,7 +178,7 @@ fn names_in_a_filter_mean_what_they_meant_when_the_watch_began() {
         kept,
         "(filter_names.is_fine(v) OR (v OPERATOR(filter_names.===) 'SHOUT'::text) OR (m = 'glad'::filter_names.mood) OR filter_names.asked(secret))"
     );
-    // Somebody's own functions, earlier in the path, are not called.
+    // A user's own functions, earlier in the path, are not called.
     play.app
         .batch_execute(
             "create function pg_temp.is_fine(text) returns boolean language sql as 'select true';
@@ -188,7 +188,7 @@ fn names_in_a_filter_mean_what_they_meant_when_the_watch_began() {
     play.run("insert into t values (1, 'fine'), (2, 'not'), (3, 'shout')");
     play.run("insert into t (id, m, secret) values (4, 'glad', null), (5, 'sad', 'ann'), (6, null, 'bob')");
     assert_eq!(play.ids(), ["1", "3", "4", "5"]);
-    // A function that changes is followed, also by sessions that have used it.
+    // A changed function is used at once, even by sessions that have cached it.
     play.owner
         .batch_execute("create or replace function is_fine(text) returns boolean language sql immutable as $$ select $1 = 'finer' $$")
         .unwrap();
@@ -237,7 +237,7 @@ fn a_filter_has_the_rights_of_the_tables_owner_and_no_others() {
              revoke execute on function spy(text), hidden(text) from public"
         ),
     );
-    // The superuser puts the owner's table under watch, and inserts into it; the application has no right to the function.
+    // The superuser watches the owner's table and inserts into it. The application has no right to the function.
     play.watch("t", "columns => '{v}', filter => 'spy(v)'");
     play.run("insert into t values (1)");
     play.admin.batch_execute("insert into t values (2)").unwrap();
@@ -246,7 +246,7 @@ fn a_filter_has_the_rights_of_the_tables_owner_and_no_others() {
     assert_eq!(one::<String>(&mut play.admin, "select current_user::text"), "postgres");
     assert_eq!(play.admin.query("select audit_algolia.preview('t')", &[]).unwrap().len(), 3);
 
-    // What the owner may not call, a filter may not call, whoever asks for it.
+    // A filter may not call what the owner may not call, whoever calls watch().
     play.admin
         .batch_execute(
             "create schema vault; create function vault.secret(text) returns boolean language sql immutable as 'select true';
@@ -269,7 +269,7 @@ fn a_filter_has_the_rights_of_the_tables_owner_and_no_others() {
     let error = failure(&mut play.app, "insert into t values (4)");
     assert_eq!(error.code().code(), "42501");
     play.admin.batch_execute("select audit_algolia.unwatch('t', 'filter_rights_2')").unwrap();
-    // A new owner's rights count from then on.
+    // From then on, a new owner's rights count.
     play.admin.batch_execute("alter table t owner to postgres").unwrap();
     let error = failure(&mut play.admin, "insert into t values (5)");
     assert_eq!(error.code().code(), "22012", "{}", error.message());

@@ -1,4 +1,4 @@
-//! What auditors ask of change records, with nothing but a search key.
+//! What auditors ask of change records, with only a search key.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use serde_json::{json, Value};
 use crate::play::{one, Play};
 use crate::support::Client;
 
-/// Changes are in the order of their times, and those of one millisecond in the order of their numbers.
+/// Changes are ordered by time and, within a millisecond, by number.
 fn order(change: &Value) -> (i64, i64) {
     let number = change["objectID"].as_str().unwrap().rsplit_once('@').unwrap().1;
     ((change["changed_at"].as_f64().unwrap() * 1000.0).round() as i64, number.parse().unwrap())
 }
 
-/// Who had which level on a document at some time from `from` to `until`, from answers of the index alone: the state that
-/// the changes up to `from` had left, and what later ones made of it.
+/// Who had which level on a document at some time from `from` to `until`, from answers of the index alone: the state
+/// after the changes up to `from`, and what later ones changed.
 fn holders(client: &Client, index: &str, document: &str, from: f64, until: f64) -> Vec<String> {
     let query = json!({
         "filters": format!("document:{document} AND changed_at <= {until}"), "hitsPerPage": 1000,
@@ -52,8 +52,8 @@ fn holders(client: &Client, index: &str, document: &str, from: f64, until: f64) 
     seen
 }
 
-/// A time in seconds that all statements so far began before, and all later ones begin after, also when it is told in
-/// milliseconds as records do.
+/// A time in seconds that is later than the start of all statements so far and earlier than that of all later ones,
+/// even when rounded to milliseconds as in records.
 fn tick(play: &mut Play) -> f64 {
     let next: f64 = one(
         &mut play.admin,
@@ -122,7 +122,8 @@ fn who_had_which_permission_over_a_period_is_told_by_the_index_alone() {
     assert_eq!(count(&format!("changed_by:{root}")), 7);
 }
 
-/// A transaction keeps the numbers it began with, and a statement that waits for a row has begun before its change.
+/// A transaction keeps the block of ids that it began with, and a statement that waits for a row began before its
+/// change.
 #[test]
 fn changes_of_a_row_are_told_in_their_order_whoever_began_first() {
     let mut play = Play::new(
@@ -131,12 +132,12 @@ fn changes_of_a_row_are_told_in_their_order_whoever_began_first() {
     );
     play.watch("t", "columns => '{v}', operations => '{update}'");
     let mut other = play.stage.cluster.client("postgres", "app");
-    // The first takes its numbers, the second changes the row before it.
+    // The first takes its ids, but the second changes the row before it.
     play.run("begin; update t set v = 'x' where id = 2");
     other.batch_execute("update ordered.t set v = '1' where id = 1").unwrap();
     tick(&mut play);
     play.run("update t set v = '2' where id = 1");
-    // The third begins to wait for the row, and is told of after the one it has waited for.
+    // The third starts to wait for the row. Its change is recorded after the one that it has waited for.
     let waiting =
         std::thread::spawn(move || other.batch_execute("update ordered.t set v = '3' where id = 1"));
     wait_until("the third to wait", SOON, || {

@@ -1,12 +1,12 @@
-//! Somebody who may make objects of their own tries to get at what is not theirs: before the extension is there, and
-//! through tables that are watched.
+//! A user who may create objects tries to access what is not theirs: before the extension is created, and through
+//! watched tables.
 
 use audit_algolia_tests::stage::Stage;
 use serde_json::json;
 
 use crate::play::{failure, one, settle, Play};
 
-/// Makes a database that belongs to somebody who is no superuser.
+/// Creates a database that belongs to a user who is not a superuser.
 fn foreign_database(stage: &Stage, owner: &str) {
     for statement in [
         format!("create role {owner} login"),
@@ -97,8 +97,8 @@ fn what_was_planted_in_public_has_no_say_in_the_extension() {
         .unwrap();
 }
 
-/// Whatever of a watched table runs code of its owner: it runs with the rights of whoever writes, never with those of
-/// the extension's owner or of a worker.
+/// Code of a table's owner runs with the rights of the user who writes, never with those of the extension's owner or of
+/// a worker.
 #[test]
 fn code_that_hangs_on_a_watched_table_never_runs_as_the_extensions_owner() {
     let mut play = Play::new("hangers_on", "");
@@ -149,11 +149,11 @@ fn code_that_hangs_on_a_watched_table_never_runs_as_the_extensions_owner() {
     let records = play.records();
     assert_eq!(records.len(), 300);
     assert_eq!(records["1"]["p"], json!({"a": "b", "b": 1}));
-    // A superuser who looks runs nothing of it either: row-level security is not theirs to obey.
+    // A superuser who only reads runs none of it either, because row security does not apply to them.
     play.admin
         .batch_execute("select audit_algolia.preview('schemes.t'); select * from audit_algolia.sources")
         .unwrap();
-    // Nor does the end of the watch, or a watch by the superuser.
+    // Neither does unwatch(), nor a watch by the superuser.
     play.admin
         .batch_execute(
             "select audit_algolia.unwatch('schemes.t');
@@ -201,7 +201,7 @@ fn roles_and_types_may_have_any_name() {
             .unwrap_or_else(|error| panic!("{name}: {error:?}"))
             .get(0);
         assert!(id > 0);
-        // Whoever owns the table can go on making partitions.
+        // The table's owner can still create partitions.
         play.admin
             .batch_execute(&format!(
                 "set role {quoted}; create table odd_roles.part_{place} partition of {table} default; reset role"

@@ -1,4 +1,4 @@
-//! Hypertables of TimescaleDB, where the PostgreSQL under test has it.
+//! TimescaleDB's hypertables, if the PostgreSQL under test has it.
 
 use std::io::Write as _;
 
@@ -10,7 +10,7 @@ use postgres::Client;
 use crate::changes::brief;
 use crate::play::{failure, one, settle, watch, ROLES};
 
-/// A stage with TimescaleDB in it, if there is one to be had. If not, the output says so, also that of a run that passes.
+/// A stage with TimescaleDB, if it is installed. Otherwise the output says so, even if the run passes.
 fn stage() -> Option<Stage> {
     if !Installation::current().unwrap().has_extension("timescaledb") {
         let what = "left out: this PostgreSQL has no TimescaleDB to test hypertables with";
@@ -28,11 +28,11 @@ fn stage() -> Option<Stage> {
     Some(stage)
 }
 
-/// An ordinary table that can become a hypertable. Its chunks have another layout, for they have never had the column
-/// that is gone.
+/// An ordinary table that can become a hypertable. Its chunks have another layout, because they never had the dropped
+/// column.
 const TABLE: &str = "(id bigint not null, gone int, at timestamptz not null, v text, primary key (id, at))";
 
-/// Makes a hypertable of a table, with a chunk for each day.
+/// Turns a table into a hypertable, with a chunk for each day.
 fn convert(owner: &mut Client, table: &str) {
     let convert = format!(
         "select create_hypertable('{table}', 'at', chunk_time_interval => interval '1 day', migrate_data => true)"
@@ -48,7 +48,7 @@ fn insert(table: &str, from: i64, to: i64) -> String {
     )
 }
 
-/// Works on the chunks in all ways, as somebody who may write and nothing else; returns what is to be told.
+/// Changes rows in all chunks in all ways, as a user who may only write. Returns the expected changes.
 fn work(app: &mut Client, table: &str) -> Vec<&'static str> {
     app.batch_execute(&insert(table, 1, 3)).unwrap();
     app.batch_execute(&insert(table, 2001, 2004).replace("2026-01-01", "2020-01-01")).unwrap();
@@ -95,7 +95,7 @@ fn told(stage: &Stage, db: &mut Client, index: &str) -> Vec<String> {
 const RULES: &str =
     "columns => '{v}', object_id => '{id}', operations => '{insert, update, delete, truncate}'";
 
-/// Makes an ordinary table with rows of its owner's that somebody else may write to.
+/// Creates an ordinary table with rows, to which another user may write.
 fn table(db: &mut Client, table: &str) {
     db.batch_execute(&format!(
         "create table {table} {TABLE}; alter table {table} drop column gone;
@@ -104,7 +104,7 @@ fn table(db: &mut Client, table: &str) {
     .unwrap();
 }
 
-/// With chunks that are there when it is put under watch, and with those that writers make later.
+/// With chunks that exist when it is watched, and with those that writers create later.
 #[test]
 fn a_hypertable_is_captured_over_all_its_chunks() {
     let Some(stage) = stage() else { return };
@@ -119,7 +119,7 @@ fn a_hypertable_is_captured_over_all_its_chunks() {
         let mut expected = work(&mut app, name);
         expected.sort_unstable();
         assert_eq!(told(&stage, &mut db, name), expected, "{name}");
-        // Chunks are made with the rights of the owner, whoever that has become.
+        // Chunks are created with the rights of the current owner.
         db.batch_execute(&format!("create role heir_{name}; alter table {name} owner to heir_{name}"))
             .unwrap();
         app.batch_execute(&insert(name, 900, 900)).unwrap();
@@ -132,7 +132,7 @@ fn a_hypertable_is_captured_over_all_its_chunks() {
     }
 }
 
-/// What is read by the table's name lies in its chunks.
+/// Queries by the table's name read its chunks.
 #[test]
 fn a_hypertable_is_backfilled_repaired_and_compared_over_all_its_chunks() {
     let Some(stage) = stage() else { return };
@@ -146,7 +146,7 @@ fn a_hypertable_is_backfilled_repaired_and_compared_over_all_its_chunks() {
         table(&mut db, name);
         convert(&mut db, name);
         if name == "by_place" {
-            // Without any index of the table's to read it by.
+            // Without an index to read it by.
             db.batch_execute(&format!(
                 "alter table {name} drop constraint {name}_pkey cascade; drop index if exists {name}_at_idx"
             ))
@@ -176,7 +176,7 @@ fn a_hypertable_is_backfilled_repaired_and_compared_over_all_its_chunks() {
     }
 }
 
-/// Its triggers would see nothing of it, or the wrong columns.
+/// Its triggers would miss changes, or read the wrong columns.
 #[test]
 fn a_table_that_becomes_a_hypertable_has_to_be_watched_again() {
     let Some(stage) = stage() else { return };
@@ -193,7 +193,7 @@ fn a_table_that_becomes_a_hypertable_has_to_be_watched_again() {
     db.batch_execute("select audit_algolia.unwatch('moved')").unwrap();
     watch(&mut db, "moved", "moved", RULES);
     let mut expected = work(&mut app, "moved");
-    // To move rows into chunks, TimescaleDB truncates the table they come from.
+    // To move rows into chunks, TimescaleDB truncates the original table.
     expected.extend(["101 insert a", "102 insert a", " truncate"]);
     expected.sort_unstable();
     assert_eq!(told(&stage, &mut db, "moved"), expected);

@@ -1,4 +1,4 @@
-//! Wrong arguments: each function says what is wrong, with the fitting SQLSTATE, and how to fix it.
+//! Invalid arguments: each function says what is wrong, with the right SQLSTATE, and how to fix it.
 
 use crate::play::{failure, one, Play};
 

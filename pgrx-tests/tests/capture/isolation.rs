@@ -1,11 +1,11 @@
-//! Old snapshots, many savepoints, re-created extensions: what a session has been through does not make writers fail.
+//! Old snapshots, many savepoints, re-created extensions: none of these in a session's past makes writers fail.
 
 use postgres::error::SqlState;
 use postgres::Client;
 
 use crate::play::{one, watch, Play};
 
-/// Another session of the superuser among the test's tables.
+/// Another session of the superuser, with the test's tables.
 fn session(play: &Play) -> Client {
     let mut client = play.stage.admin();
     client.batch_execute(&format!("set search_path = {}", play.name)).unwrap();

@@ -1,4 +1,4 @@
-//! `secured_key` makes keys that search what they may and nothing else.
+//! `secured_key` makes keys that can search what they should, and do nothing else.
 
 use audit_algolia_tests::stage::Stage;
 use audit_algolia_tests::standin::ApiKey;
@@ -24,7 +24,7 @@ fn key(db: &mut Session, arguments: &str) -> String {
     one(db, &format!("select audit_algolia.secured_key('{PARENT}', {arguments})"))
 }
 
-/// The objectIDs a search finds, or the status and the words it is refused with.
+/// The objectIDs that a search finds, or the status and the message with which it is refused.
 fn search(stage: &Stage, key: &str, index: &str, query: Value) -> Result<Vec<String>, (u16, String)> {
     let answer = Client::of(&stage.standin).with_key(key).post(&format!("/1/indexes/{index}/query"), &query);
     match answer.status {
@@ -61,7 +61,7 @@ fn a_key_finds_what_its_filters_let_through_and_nothing_else() {
 
     let reds = key(&mut db, "'team:''red & \"blue\"'''");
     assert_eq!(search(&stage, &reds, "log", all.clone()).unwrap(), ["1", "3"]);
-    // Whatever whoever has it adds, narrows.
+    // Whatever a user of the key adds restricts the result further.
     assert_eq!(search(&stage, &reds, "log", json!({"filters": "event:edit"})).unwrap(), ["3"]);
     assert_eq!(search(&stage, &reds, "log", json!({"filters": "team:green"})).unwrap(), [""; 0]);
     assert_eq!(search(&stage, &reds, "other", all.clone()).unwrap(), [""; 0]);
@@ -74,10 +74,10 @@ fn a_key_finds_what_its_filters_let_through_and_nothing_else() {
     assert_eq!(refused, Err((403, "Index not allowed with this API key".to_owned())));
     let expired = key(&mut db, "'', now() - interval '1 hour'");
     assert_eq!(search(&stage, &expired, "log", all.clone()), bad_key);
-    // A key somebody has changed is no key: here the restriction is cut off.
+    // A modified key is invalid. Here the restriction is cut off.
     let cut = reds.len() - 8;
     assert_eq!(search(&stage, &reds[..cut], "log", all.clone()), bad_key);
-    // Nor is one whose parent can write.
+    // A key whose parent can write is invalid too.
     let of_writer: String = one(&mut db, "select audit_algolia.secured_key('write-key', '')");
     assert_eq!(search(&stage, &of_writer, "log", all), bad_key);
 }
@@ -104,7 +104,7 @@ fn few_may_make_keys_and_nobody_learns_the_parent_from_us() {
     assert_eq!(failure(&mut clerk, call).message(), "permission denied for function secured_key");
     db.batch_execute("grant execute on function audit_algolia.secured_key to clerk").unwrap();
     clerk.batch_execute(call).unwrap();
-    // With everything logged but the statements themselves.
+    // With everything logged except the statements themselves.
     db.batch_execute("set log_min_messages = debug1; set log_min_error_statement = 'panic'").unwrap();
     key(&mut db, "'a:b'");
     for (arguments, code, message) in [

@@ -1,4 +1,4 @@
-//! Capture and the SQL interface: what is queued and what is not, what records look like, who may do what.
+//! Capture and the SQL interface: what is queued, what records look like, and who may do what.
 #![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 

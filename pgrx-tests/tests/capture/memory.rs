@@ -1,4 +1,4 @@
-//! What a writer takes of memory is bounded by bytes: rows may be large, and there may be any number of them.
+//! The memory of a writer is bounded by bytes, even if rows are large and many.
 
 use std::sync::{Mutex, OnceLock};
 
@@ -13,10 +13,11 @@ const ROW: u64 = 8 << 20;
 const ROWS: u64 = 16;
 /// Four times `batch_bytes`, and two rows.
 const MOST: u64 = 4 * (8 << 20) + 2 * ROW;
-/// An expression for a text of a row's length, which differs with `i`.
+/// An expression for a text as long as a row, which differs with `i`.
 const TEXT: &str = "repeat(md5(i::text), 262144)";
 
-/// One server for all of these tests, one test at a time. Nobody delivers, and shared memory is too small to matter.
+/// One server for all of these tests, one test at a time. Nothing is delivered, and shared memory is too small to
+/// matter.
 fn stage() -> (&'static Stage, std::sync::MutexGuard<'static, ()>) {
     static STAGE: OnceLock<Stage> = OnceLock::new();
     static TURN: Mutex<()> = Mutex::new(());
@@ -34,7 +35,7 @@ fn stage() -> (&'static Stage, std::sync::MutexGuard<'static, ()>) {
     (stage, turn)
 }
 
-/// Two tables of the same shape, of which one is watched by these rules.
+/// Two tables of the same shape, one of which is watched by these rules.
 fn tables(db: &mut Client, name: &str, rules: &str) {
     db.batch_execute(&format!(
         "create table {name} (id bigint primary key, n int, v text); create table {name}_plain (like {name} including all);
@@ -43,7 +44,8 @@ fn tables(db: &mut Client, name: &str, rules: &str) {
     .unwrap();
 }
 
-/// What a new session takes to do something to a watched table, beyond what the same takes on one that is not.
+/// The memory that a new session needs to do something to a watched table, in excess of the same on one that is not
+/// watched.
 fn beyond(stage: &Stage, name: &str, statement: &str) -> u64 {
     let peak = |table: &str| {
         let mut db = stage.admin();
@@ -64,7 +66,7 @@ fn check_up_to(most: u64, what: &str, taken: u64) {
     assert!(taken <= most, "{what}: {} MB, which is more than {} MB", taken >> 20, most >> 20);
 }
 
-/// Whoever makes errors of capture a warning makes records in another way.
+/// With on_capture_error = warn, records are made in another way.
 fn set_on_capture_error(stage: &Stage, setting: &str) {
     stage.cluster.set(&[("audit_algolia.on_capture_error", setting)]).unwrap();
     let mut db = stage.admin();
@@ -100,7 +102,7 @@ fn a_writer_of_many_large_rows_takes_no_more_than_a_few() {
         };
         check("inserts", MOST, &insert);
         check("three inserts", MOST, &few);
-        // The record of such a change holds the row and what it was.
+        // Such a change record holds both the new and the old row.
         let both = if name == "changed" { MOST + 2 * ROW } else { MOST };
         check("updates of the text", both, "update TABLE set v = v || 'x'");
         check("updates of something else", MOST, "update TABLE set n = n + 1");
@@ -226,7 +228,7 @@ fn a_preview_of_many_large_rows_takes_no_more_than_a_few() {
         "alter table shown disable trigger all; insert into shown select i, 1, {TEXT} from generate_series(1, {ROWS}) as i"
     ))
     .unwrap();
-    // Reading a record as jsonb takes what it takes.
+    // Parsing a record as jsonb needs more memory.
     let mut session = stage.admin();
     session.batch_execute("select count(to_jsonb(s)::text::jsonb) from shown as s").unwrap();
     let plain = peak_of_session(&mut session).unwrap();

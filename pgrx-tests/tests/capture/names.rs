@@ -1,4 +1,5 @@
-//! Names and search paths made to mislead: tables, columns and indices keep their identity, and nothing planted runs.
+//! Misleading names and search paths: tables, columns and indices keep their identity, and planted functions do not
+//! run.
 
 use serde_json::json;
 
@@ -92,7 +93,7 @@ fn a_table_gives_its_index_its_own_name() {
     assert_eq!(play.stage.standin.index("My Täble/1").len(), 1);
 }
 
-/// Objects that shadow PostgreSQL's own and the extension's. Each that is used makes the writer a fool of.
+/// Objects that shadow PostgreSQL's own and the extension's. If one of them is used, the test fails.
 const TRAPS: &str = "
     create schema traps;
     create function traps.trap() returns int language plpgsql as $$ begin

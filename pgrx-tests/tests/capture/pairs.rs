@@ -1,4 +1,4 @@
-//! Old and new versions of rows, however they are changed: at statement level and at row level.
+//! Old and new versions of changed rows, with statement triggers and with row triggers.
 
 use audit_algolia_tests::stage::SOON;
 use audit_algolia_tests::wait::wait_until;
@@ -9,8 +9,8 @@ use crate::play::{one, Play};
 
 const ALL: &str = "operations => '{insert, update, delete, truncate}'";
 
-/// Ways to change many rows at once. Each row has its key and a version in `v`, so that a pair of versions that do not
-/// belong together shows.
+/// Ways to change many rows at once. Each row has its key and a version in `v`, which reveals versions that are paired
+/// incorrectly.
 const WAYS: &[(&str, usize)] = &[
     ("update t set v = k || ':' || split_part(v, ':', 2)::int + 1", 500),
     ("update t set v = t.k || ':' || split_part(t.v, ':', 2)::int + 1 from (select k from t order by random()) as s where s.k = t.k and t.k % 3 = 0", 166),
@@ -27,7 +27,7 @@ const WAYS: &[(&str, usize)] = &[
     ("update origin set stamp = 'x' where k <= 60", 60),
 ];
 
-/// Tables whose updates are seen at statement level, at row level and in partitions laid out in another way.
+/// Tables whose updates are captured by statement triggers, by row triggers, and in partitions with another layout.
 const LAYOUTS: &[(&str, &str)] = &[
     (
         "pairs_plain",
@@ -66,7 +66,7 @@ fn old_and_new_versions_of_a_row_belong_together_whatever_the_way() {
             ),
         );
         play.watch("t", &format!("columns => '{{k, v}}', {ALL}"));
-        // Tuplestores spill to disk.
+        // So that tuplestores spill to disk.
         play.run("set work_mem = '64kB'");
         let mut seen = 0;
         for (statement, count) in WAYS {
@@ -93,7 +93,7 @@ fn check_pair(record: &Value, what: &str) {
     assert_eq!(version(&record["v"]), version(&record["previous"]["v"]) + 1, "{what}: {record}");
 }
 
-/// A statement that had to wait for another goes on with the row as that one left it.
+/// A statement that had to wait for another continues with the row as that one left it.
 #[test]
 fn an_update_that_waited_tells_of_the_version_it_found_in_the_end() {
     for (name, table) in LAYOUTS {

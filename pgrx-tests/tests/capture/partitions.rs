@@ -1,4 +1,4 @@
-//! Partitioned tables: a row is captured whichever way it takes into its partition.
+//! Partitioned tables: a row is captured however it is inserted into its partition.
 
 use std::io::Write;
 
@@ -81,7 +81,7 @@ fn a_watched_table_is_still_captured_after_it_became_a_partition() {
     assert_eq!(play.ids(), ["1:2026-05-01", "2:2026-05-02", "3:2026-05-03"]);
 }
 
-/// PostgreSQL carries such an update out as a deletion and an insertion, and has row triggers see the latter.
+/// PostgreSQL performs such an update as a delete and an insert, and fires the row triggers for insert.
 #[test]
 fn a_row_that_moves_between_partitions_counts_as_inserted() {
     let mut play = Play::new("moved", TABLES);
@@ -126,7 +126,7 @@ fn inheritance_children_are_watched_on_their_own() {
     assert_eq!(play.ids(), ["2"]);
 }
 
-/// An update that moves a row fires the triggers for deletion and insertion, which have to be there to tell of it.
+/// An update that moves a row fires the triggers for delete and insert, which must exist to capture it.
 #[test]
 fn whoever_watches_updates_of_a_partitioned_table_alone_is_warned() {
     let play = Play::new("half_moved", TABLES);
@@ -147,7 +147,7 @@ fn whoever_watches_updates_of_a_partitioned_table_alone_is_warned() {
     assert_eq!(warnings("{insert, update, delete}"), 0);
 }
 
-/// Whoever makes a partition needs the right to give it the triggers.
+/// A user who creates a partition needs the right to create its triggers.
 #[test]
 fn another_owner_can_go_on_making_partitions() {
     let mut play = Play::new("inherited", TABLES);

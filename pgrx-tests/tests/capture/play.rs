@@ -1,4 +1,4 @@
-//! The stage most of these tests share: one server and one stand-in, a schema and an index for each test.
+//! The stage that most of these tests share: one server and one stand-in, with a schema and an index for each test.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use postgres::error::DbError;
 use postgres::Client;
 use serde_json::Value;
 
-/// What one test works with. `owner` owns the schema and its tables, `app` may read and write them and nothing else.
+/// What a test works with. `owner` owns the schema and its tables; `app` may read and write them and do nothing else.
 pub(crate) struct Play {
     pub(crate) stage: &'static Stage,
     pub(crate) name: &'static str,
@@ -25,7 +25,7 @@ pub(crate) const ROLES: &str = "create role owner login; create role app login";
 
 pub(crate) fn stage() -> &'static Stage {
     static STAGE: OnceLock<Stage> = OnceLock::new();
-    // It lives as long as the process; the harness ends its server then.
+    // It lives as long as the process; then the harness ends its server.
     STAGE.get_or_init(|| {
         let stage = Stage::builder().start().unwrap();
         stage.admin().batch_execute(ROLES).unwrap();
@@ -34,7 +34,7 @@ pub(crate) fn stage() -> &'static Stage {
 }
 
 impl Play {
-    /// A schema for the test called `name`, with the tables of `tables`, made by their owner.
+    /// Creates a schema for the test called `name`, with the tables in `tables`, as their owner.
     pub(crate) fn new(name: &'static str, tables: &str) -> Play {
         let stage = stage();
         let mut admin = stage.admin();
@@ -57,7 +57,7 @@ impl Play {
         Play { stage, name, admin, owner, app }
     }
 
-    /// Puts a table under watch, for the index with the test's name; `rules` are further arguments.
+    /// Watches a table for the index with the test's name. `rules` are more arguments.
     pub(crate) fn watch(&mut self, table: &str, rules: &str) {
         watch(&mut self.admin, table, self.name, rules);
     }
@@ -69,13 +69,13 @@ impl Play {
         client
     }
 
-    /// Has the application run SQL.
+    /// Runs SQL as the application.
     #[track_caller]
     pub(crate) fn run(&mut self, sql: &str) {
         self.app.batch_execute(sql).unwrap();
     }
 
-    /// The records of the test's index once all that is queued now has arrived.
+    /// The records of the test's index, once everything that is queued now has arrived.
     #[track_caller]
     pub(crate) fn records(&mut self) -> BTreeMap<String, Value> {
         settle(&mut self.admin, self.name);
@@ -95,7 +95,7 @@ impl Play {
     }
 }
 
-/// Puts a table under watch.
+/// Watches a table.
 #[track_caller]
 pub(crate) fn watch(admin: &mut Client, table: &str, index: &str, rules: &str) {
     let comma = if rules.is_empty() { "" } else { ", " };
@@ -107,7 +107,7 @@ pub(crate) fn watch(admin: &mut Client, table: &str, index: &str, rules: &str) {
         .unwrap();
 }
 
-/// Waits until all that is queued for an index has arrived.
+/// Waits until everything that is queued for an index has arrived.
 #[track_caller]
 pub(crate) fn settle(admin: &mut Client, index: &str) {
     let waiting = format!(
@@ -119,7 +119,7 @@ pub(crate) fn settle(admin: &mut Client, index: &str) {
     });
 }
 
-/// The error a statement fails with.
+/// The error with which a statement fails.
 #[track_caller]
 pub(crate) fn failure(client: &mut Client, sql: &str) -> DbError {
     match client.batch_execute(sql) {
@@ -128,7 +128,7 @@ pub(crate) fn failure(client: &mut Client, sql: &str) -> DbError {
     }
 }
 
-/// Texts from anything that can be shown.
+/// Converts anything that can be displayed to texts.
 pub(crate) fn texts<T: ToString>(items: impl IntoIterator<Item = T>) -> Vec<String> {
     let mut texts: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     texts.sort();

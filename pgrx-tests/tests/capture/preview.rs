@@ -1,4 +1,4 @@
-//! `preview` shows what would be delivered, to those who may see the rows.
+//! `preview` shows what would be delivered, to users who may read the rows.
 
 use serde_json::Value;
 
@@ -77,7 +77,7 @@ fn preview_needs_ownership_and_respects_what_the_owner_may_read() {
     assert_eq!(shown(&mut play.owner, "select audit_algolia.preview('t')").len(), 1);
 }
 
-/// Maintenance by a superuser evaluates index expressions with the rights of the table's owner.
+/// When a superuser runs maintenance, index expressions are evaluated with the rights of the table's owner.
 #[test]
 fn code_run_on_behalf_of_an_owner_has_the_owners_rights_only() {
     let mut play = Play::new("on_behalf", "create table t (id int primary key); insert into t values (1)");
@@ -121,8 +121,8 @@ fn code_run_on_behalf_of_an_owner_has_the_owners_rights_only() {
     }
 }
 
-/// Row-level security decides what is shown, also to owners who are subject to it; what is captured it leaves alone, for
-/// an owner could lift it at any time.
+/// Row security decides what is shown, also to owners to whom it applies. It does not affect capture, because an owner
+/// could turn it off at any time.
 #[test]
 fn whoever_acts_for_the_owner_sees_what_they_could_select_and_no_more() {
     let mut play = Play::new("acting", "create table t (id int primary key, who text)");
@@ -162,7 +162,7 @@ fn whoever_acts_for_the_owner_sees_what_they_could_select_and_no_more() {
     }
 }
 
-/// What `json` takes and `jsonb` does not is sent, and so it is shown: as a text.
+/// What `json` accepts but `jsonb` does not is sent, so it is shown, as a text.
 #[test]
 fn preview_shows_what_jsonb_cannot_hold_as_the_text_that_is_sent() {
     let mut play = Play::new("preview_texts", "create table t (id int primary key, doc json)");

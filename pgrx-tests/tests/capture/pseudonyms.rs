@@ -1,4 +1,4 @@
-//! What records say of people and of times: pseudonyms and time buckets.
+//! Pseudonyms and time buckets in records.
 
 use audit_algolia_tests::stage::{Stage, PSEUDONYM_KEY, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -10,7 +10,7 @@ use sha2::Sha256;
 use crate::play::{one, settle, watch, Play};
 use crate::records::ODD_SESSION;
 
-/// HMAC-SHA-256 and base32, put together here once more.
+/// HMAC-SHA-256 and base32, implemented independently.
 fn pseudonym(value: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(PSEUDONYM_KEY.as_bytes()).unwrap();
     mac.update(value.as_bytes());
@@ -85,7 +85,7 @@ fn time_buckets_follow_their_zone_over_a_clock_change() {
     );
     assert_eq!(records["6"], json!({"objectID": "6"}));
     assert_eq!(records["7"], json!({"objectID": "7"}));
-    // A date is its midnight in UTC.
+    // A date counts as its midnight in UTC.
     assert_eq!(stage.standin.index("days")["1"]["day_hour"], "2026-03-29T01");
     let zone_is_read_again = |zone: &str, id: i32, hour: &str| {
         stage.cluster.set(&[("audit_algolia.time_zone", zone)]).unwrap();

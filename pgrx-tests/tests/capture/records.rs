@@ -1,4 +1,4 @@
-//! What records look like: each type's form and objectIDs.
+//! The records for each type, and their objectIDs.
 
 use serde_json::{json, Value};
 
@@ -30,7 +30,7 @@ const ROW: &str = r#"
         '1 year 2 mons -3 days 04:05:06.7', 1.50, '{1.5,2}', '[1,5)', '{[1,3),[5,7)}', '10101',
         '<a>b</a>', '1 2 3', 12.5, 't', null)"#;
 
-/// Session settings that change output texts.
+/// Session settings that affect output texts.
 pub(crate) const ODD_SESSION: &str = "
     set datestyle = 'SQL, DMY'; set timezone = 'Asia/Kolkata'; set intervalstyle = 'iso_8601';
     set bytea_output = 'escape'; set extra_float_digits = -15; set xmlbinary = hex; set quote_all_identifiers = on;";
@@ -63,7 +63,7 @@ fn every_type_has_its_form_in_any_session() {
     play.run(ROW);
     play.run(ODD_SESSION);
     play.run(&ROW.replacen("1, true", "2, true", 1));
-    // One row at a time, by a row-level trigger: a partition.
+    // One row at a time, by a row trigger, in a partition.
     play.owner
         .batch_execute("create table parted (like t) partition by range (id); create table one partition of parted default; alter table parted add primary key (id)")
         .unwrap();

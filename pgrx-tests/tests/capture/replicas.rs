@@ -1,4 +1,5 @@
-//! Sessions that play a replica's part, and subscriptions: their changes are captured when the triggers are told so.
+//! Sessions with the role of a replica, and subscriptions: their changes are captured if the triggers are enabled for
+//! them.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -8,7 +9,7 @@ use crate::play::{one, Play};
 
 const ALL: &str = "operations => '{insert, update, delete, truncate}'";
 
-/// Has the triggers of a table fire whatever the session's role.
+/// Makes the triggers of a table fire in all sessions, whatever their role.
 fn always(admin: &mut postgres::Client, table: &str) {
     let id: i32 =
         one(admin, &format!("select id from audit_algolia.sources where source = '{table}'::regclass"));

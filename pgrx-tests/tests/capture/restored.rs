@@ -1,4 +1,4 @@
-//! Every way to restore a dump leaves a copy that has lost nothing, and goes on where the original was.
+//! However a dump is restored, the copy has lost nothing and continues where the original was.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::play::watch;
 
-/// One table for each way of watching; all rows wait, one record is dead, and one change could not be captured.
+/// One table for each way of watching. All rows wait, one record is a dead letter, and one change could not be
+/// captured.
 const TABLES: &str = "
     create table appended (id int primary key, v text);
     create table changed (id int primary key, v text);
@@ -63,7 +64,7 @@ fn original() -> Stage {
     watch(&mut admin, "doomed", "doomed", "columns => '{v}'");
     watch(&mut admin, "historic", "historic", "columns => '{v}'");
     admin.batch_execute(ROWS).unwrap();
-    // Asked for by hand, it does not begin here.
+    // It was requested by hand, so it must not begin here.
     admin
         .batch_execute(
             "insert into audit_algolia.backfill (source, relation, state, rows_done, rows_queued, requested_at, rate)
@@ -73,10 +74,10 @@ fn original() -> Stage {
     stage
 }
 
-/// A way to restore: the program, its arguments, and the dump it takes.
+/// A step of a restore: the program, its arguments, and the dump.
 type Step = (&'static str, &'static [&'static str], &'static str);
 
-/// What each way is called, its steps, and whether the rows it loads are captured once more.
+/// The name of each way, its steps, and whether the rows that it loads are captured again.
 const WAYS: [(&str, &[Step], bool); 9] = [
     ("plain", &[("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f"], "plain")], false),
     ("plain_1", &[("psql", &["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f"], "plain")], false),
@@ -112,7 +113,7 @@ const WAYS: [(&str, &[Step], bool); 9] = [
     ),
 ];
 
-/// Runs a program of the server's, which must find nothing to say.
+/// Runs one of PostgreSQL's programs, which must print no message.
 #[track_caller]
 fn silently(cluster: &Cluster, program: &str, arguments: &[&str]) {
     let output = cluster.run(program, arguments).unwrap();
@@ -130,7 +131,7 @@ fn whichever_way_a_dump_is_restored_nothing_is_lost_and_capture_goes_on() {
         let file = ["-f", target.to_str().unwrap(), "postgres"];
         silently(&old.cluster, "pg_dump", &[arguments, &file].concat());
     }
-    // What would have come of it without a restore.
+    // What the original would have delivered without a restore.
     old.cluster.set(&[("audit_algolia.enabled", "on")]).unwrap();
     let mut admin = old.admin();
     wait_until("the original's delivery", SOON, || one(&mut admin, "select audit_algolia.flush('5 s')"));
@@ -138,7 +139,7 @@ fn whichever_way_a_dump_is_restored_nothing_is_lost_and_capture_goes_on() {
 
     let new = Stage::builder()
         .setting("max_worker_processes", 16)
-        // As long as versions wait that were queued before the server started.
+        // This is how long versions wait that were queued before the server started.
         .setting("audit_algolia.request_timeout", "1s")
         .setting("audit_algolia.on_capture_error", "warn")
         .setting("audit_algolia.retry_min", "20ms")
@@ -163,7 +164,7 @@ fn restore(new: &Stage, program: &str, arguments: &[&str], dump: &Path, database
     let tail = if program == "psql" { vec![dump, database] } else { vec!["-d", database, dump] };
     let arguments = [arguments, &tail].concat();
     if captures {
-        // The change that could not be captured cannot be this time.
+        // The change that could not be captured cannot be captured now either.
         new.cluster.run(program, &arguments).unwrap();
     } else {
         silently(&new.cluster, program, &arguments);
@@ -186,7 +187,7 @@ fn check(
     for (index, expected) in expected {
         let mut held = new.standin.index(index);
         if captures {
-            // Change records have numbers, and tell once more of the rows that were loaded.
+            // Change records have numbers, and rows that were loaded are recorded again.
             held.retain(|id, _| *index != "changed" || expected.contains_key(id));
             held.retain(|_, _| *index != "doomed");
         }
@@ -215,7 +216,7 @@ fn check(
     assert_eq!(new.standin.index("appended").len(), 501, "{way}");
     let told = new.standin.index("changed").len();
     let at_least = expected["changed"].len() + 2;
-    // Jobs load rows before the rules have come, or after.
+    // Jobs load rows before or after the rules.
     assert!(told == at_least || (captures && told == at_least + 1), "{way}: {told} changes");
     let mirrored = new.standin.index("mirrored");
     assert_eq!((mirrored.len(), &mirrored["1"]["v"]), (48, &"o".into()), "{way}");
@@ -225,7 +226,7 @@ fn check(
     assert_eq!(ids("doomed"), ["1", "2"], "{way}");
 }
 
-/// Several jobs alter partitions side by side: none may wait for another's for our sake.
+/// Several jobs alter partitions concurrently. Our event triggers must not make one wait for another.
 #[test]
 fn partitions_of_a_mirrored_table_are_restored_by_several_jobs_without_a_deadlock() {
     let stage = Stage::builder().setting("audit_algolia.enabled", "off").start().unwrap();
@@ -289,7 +290,7 @@ fn a_change_that_cannot_be_captured_is_noted_before_its_index_is_there() {
     stage.wait_for_records("t", 1);
 }
 
-/// Likewise.
+/// The same for rows and settings.
 #[test]
 fn rows_and_settings_that_are_restored_before_their_index_wait_no_longer_than_for_it() {
     let stage = Stage::builder().start().unwrap();
@@ -321,7 +322,7 @@ fn rows_and_settings_that_are_restored_before_their_index_wait_no_longer_than_fo
     });
 }
 
-/// The end of a restore sets the sequence of ids back, though rows have been captured meanwhile.
+/// The end of a restore sets the sequence of ids back, although rows were captured meanwhile.
 #[test]
 fn no_id_is_handed_out_twice_when_the_sequence_is_set_back() {
     let stage = Stage::builder().setting("audit_algolia.enabled", "off").start().unwrap();
@@ -336,7 +337,7 @@ fn no_id_is_handed_out_twice_when_the_sequence_is_set_back() {
     };
     for from in [1, 1001, 2001] {
         admin.batch_execute(&insert(from)).unwrap();
-        // A COPY into one of the extension's tables is taken for a restore.
+        // A COPY into one of the extension's tables counts as a restore.
         admin
             .batch_execute(
                 "select setval('audit_algolia.queue_block', 1); copy audit_algolia.queue from program 'true'",
@@ -346,8 +347,8 @@ fn no_id_is_handed_out_twice_when_the_sequence_is_set_back() {
     assert_eq!(one::<i64>(&mut admin, "select count(distinct id) from audit_algolia.queue"), 3000);
 }
 
-/// Likewise, in the middle of a backfill, and between two. A step of several rows would be tried again with fewer of them, and
-/// so with other ids; one of a single row is not.
+/// The same during a backfill, and between two. A step of several rows would be retried with fewer of them, and so with
+/// other ids; a step of a single row is not.
 #[test]
 fn no_id_of_history_is_handed_out_twice_when_its_sequence_is_set_back() {
     let stage = Stage::builder().setting("audit_algolia.enabled", "off").start().unwrap();
@@ -374,7 +375,7 @@ fn no_id_of_history_is_handed_out_twice_when_its_sequence_is_set_back() {
     wait_for(&mut admin, 2);
     admin.batch_execute(set_back).unwrap();
     wait_for(&mut admin, 5);
-    // The process that makes the next one is another.
+    // Another process makes the next step.
     let processes = "select count(*) from pg_stat_activity where backend_type = 'audit_algolia backfill'";
     wait_until("its end", SOON, || one::<i64>(&mut admin, processes) == 0);
     admin.batch_execute(set_back).unwrap();

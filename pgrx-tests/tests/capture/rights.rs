@@ -1,4 +1,4 @@
-//! Who may do what: nobody anything, unless it was granted or is the table's owner's.
+//! Rights: nobody may do anything that was not granted to them or is not the table owner's right.
 
 use crate::play::{failure, one, Play};
 
@@ -79,8 +79,8 @@ fn nothing_is_granted_to_the_public() {
         .map(|row| row.get(0))
         .collect();
     assert_eq!(open, Vec::<String>::new());
-    // watch() and unwatch() have to know the caller's search_path; they pin their own. So do trigger
-    // functions, once they have something to do.
+    // watch() and unwatch() need the caller's search_path and pin their own afterwards. So do trigger functions, once
+    // they have something to do.
     let unpinned: i64 = one(
         &mut play.admin,
         "select count(*) from pg_proc where pronamespace = 'audit_algolia'::regnamespace
@@ -106,7 +106,8 @@ fn nothing_is_granted_to_the_public() {
         .iter()
         .map(|row| row.get(0))
         .collect();
-    // Row types are looked at above, and belong to the extension by themselves from PostgreSQL 17 on. Another kind of object needs a line in the query above.
+    // Row types are checked above. From PostgreSQL 17 on they belong to the extension by themselves. Another kind of
+    // object needs a line in the query above.
     assert_eq!(kinds, ["pg_class", "pg_event_trigger", "pg_proc"]);
 }
 
@@ -198,7 +199,8 @@ fn an_owner_who_was_let_in_watches_only_tables_of_their_own() {
     holder.batch_execute("select audit_algolia.unwatch('held.mine')").unwrap();
 }
 
-/// Owners of partitioned tables get the right to the trigger function; it must not serve to pass rows off as another's.
+/// Owners of partitioned tables have the right to the trigger function. It must not let them pass off rows as those of
+/// another table.
 #[test]
 fn a_trigger_made_by_hand_does_not_speak_for_another_table() {
     let mut play = Play::new("forged", "create table t (id int primary key)");
@@ -217,7 +219,7 @@ fn a_trigger_made_by_hand_does_not_speak_for_another_table() {
              create trigger forged after insert on forgery.t for each row execute function audit_algolia.capture('{source}')"
         ))
         .unwrap();
-    // It belongs to no source of its table, and so captures nothing.
+    // The trigger belongs to no source of its table, so it captures nothing.
     forger.batch_execute("insert into forgery.t values (666)").unwrap();
     for trigger in [
         "after insert on forgery.t for each row execute function audit_algolia.capture('x')",
@@ -237,7 +239,7 @@ fn a_trigger_made_by_hand_does_not_speak_for_another_table() {
     assert_eq!(play.ids(), ["1"]);
 }
 
-/// A trigger of another kind on the watched table itself must not crash or queue nonsense.
+/// A trigger of another kind on the watched table must not crash or queue anything wrong.
 #[test]
 fn capture_refuses_to_be_called_in_another_way() {
     let mut play = Play::new("miscast", "create table t (id int primary key, v text)");

@@ -1,4 +1,4 @@
-//! Values that were not allowed, and originals of pseudonymized ones, stay in the table they are in.
+//! Values of columns that are not allowed, and originals of pseudonyms, never leave their table.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ fn raw_values_reach_neither_queue_nor_wire_nor_log_nor_the_write_ahead_log_of_th
         .unwrap();
     watch(&mut admin, "t", "t", "columns => '{who, v, words}', pseudonymize => '{id, who, words}'");
     watch(&mut admin, "parted", "t", "columns => '{who}', pseudonymize => '{id, who}', object_prefix => 'p'");
-    // The value is put together inside the server, so that statements in the log do not show it.
+    // Composed inside the server, so that statements in the log do not show it.
     let raw = format!("'{}' || '{}'", &RAW[..6], &RAW[6..]);
     admin
         .batch_execute(&format!(
@@ -54,7 +54,7 @@ fn raw_values_reach_neither_queue_nor_wire_nor_log_nor_the_write_ahead_log_of_th
         .collect();
     assert_eq!(queue.len(), 501);
     assert!(queue.iter().all(|record| !record.contains(RAW)));
-    // Of an unlogged table only the queue's side is written ahead.
+    // The table is unlogged, so only the queue's changes are in the WAL.
     admin.batch_execute("checkpoint; select pg_switch_wal()").unwrap();
     assert!(is_written_ahead(&stage, "shown"));
     assert!(!is_written_ahead(&stage, RAW));
@@ -75,8 +75,8 @@ fn raw_values_reach_neither_queue_nor_wire_nor_log_nor_the_write_ahead_log_of_th
     }
 }
 
-/// What the server says of a value that it cannot take quotes the value, in the message, the detail, the hint or the
-/// context, as does a function of the user's.
+/// PostgreSQL quotes a value that it cannot parse in the message, the detail, the hint or the context, and so may a
+/// user's function.
 #[test]
 fn an_error_while_a_row_is_looked_at_is_told_without_its_values() {
     let stage = Stage::builder()
@@ -131,7 +131,8 @@ fn an_error_while_a_row_is_looked_at_is_told_without_its_values() {
     }
     let failed = "select count(*) from audit_algolia.backfill_progress where state = 'failed'";
     wait_until("the end of all backfills", SOON, || one::<i64>(&mut db, failed) == filters.len() as i64);
-    // A writer who is to go on is warned, or the row could not be found again and the statement fails after all.
+    // A writer who should continue gets a warning. Otherwise the row could not be found again, and the statement fails
+    // after all.
     stage.cluster.set(&[("audit_algolia.on_capture_error", "warn")]).unwrap();
     wait_until("the setting", SOON, || {
         one::<String>(&mut db, "show audit_algolia.on_capture_error") == "warn"
@@ -157,7 +158,7 @@ fn an_error_while_a_row_is_looked_at_is_told_without_its_values() {
     }
 }
 
-/// An output function quotes the value that it cannot show, as this one of the server's does.
+/// An output function may quote the value that it cannot show, as this one of PostgreSQL's does.
 #[test]
 fn an_error_of_an_output_function_is_told_without_the_value() {
     const VALUE: &str = "715517";

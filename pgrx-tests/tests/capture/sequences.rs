@@ -1,4 +1,4 @@
-//! What a session knows of its own sequences stays as it was: `lastval()` is how some drivers learn the id of a new row.
+//! A session's own sequence values are not affected: some drivers learn the id of a new row from `lastval()`.
 
 use crate::play::{one, Play};
 

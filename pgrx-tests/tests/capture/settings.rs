@@ -1,4 +1,4 @@
-//! `index_settings` makes an index answer what it is there to answer.
+//! `index_settings` configures an index for its queries.
 
 use serde_json::{json, Value};
 
@@ -15,7 +15,7 @@ fn settings(play: &mut Play) -> Value {
     one(&mut play.admin, &query)
 }
 
-/// Gives the index its settings, as `configure_index` would.
+/// Sends the settings to the index, as `configure_index` would.
 fn configure(play: &mut Play) -> Client {
     let client = Client::of(&play.stage.standin);
     let body = settings(play);
@@ -47,7 +47,7 @@ fn peaks_users_and_accesses_of_a_report_can_be_asked_for() {
     assert_eq!(play.records().len(), 5);
     let client = configure(&mut play);
     let pseudonym: String = one(&mut play.admin, "select audit_algolia.pseudonym('anna')");
-    // When is report 7 asked for most?
+    // When is report 7 requested most?
     let peaks = search(
         &client,
         play.name,
@@ -56,7 +56,7 @@ fn peaks_users_and_accesses_of_a_report_can_be_asked_for() {
     assert_eq!(peaks["facets"]["at_hour"]["2026-11-20T13"], 2);
     assert_eq!(peaks["facets"]["at_weekday"], json!({"Fri": 3, "Sat": 1}));
     assert_eq!(peaks["facets"]["at_day"], json!({"2026-11-20": 3, "2026-11-21": 1}));
-    // Who changed it most, in a time frame?
+    // Who changed it most, in a time range?
     let epoch = |time: &str| format!("extract(epoch from '{time}'::timestamptz)::bigint");
     let from: i64 = one(&mut play.admin, &format!("select {}", epoch("2026-11-20 16:00+00")));
     let users = search(
@@ -65,7 +65,7 @@ fn peaks_users_and_accesses_of_a_report_can_be_asked_for() {
         json!({"filters": format!("report:7 AND event:edit AND at >= {from}"), "facets": ["user_id"]}),
     );
     assert_eq!(users["facets"]["user_id"], json!({ &pseudonym: 2 }));
-    // Who had access, the newest first?
+    // Who had access, newest first?
     assert_eq!(ids(&search(&client, play.name, json!({"filters": "report:7"}))), ["4", "3", "2", "1"]);
     let hers = json!({"filters": format!("user_id:{pseudonym}"), "query": "edit"});
     assert_eq!(ids(&search(&client, play.name, hers)), ["4", "3"]);
@@ -250,7 +250,7 @@ fn the_page_is_told_of_the_callers_indices_and_of_no_secret() {
     play.admin
         .batch_execute("select audit_algolia.watch('foreign_log', 'page_foreign', '{id}', mode => 'mirror', operations => '{insert, update, delete, truncate}')")
         .unwrap();
-    // Rules that no longer fit their table keep no other index from the page.
+    // An index whose rules no longer fit its table does not prevent the others.
     play.owner
         .batch_execute(
             "create table worn (id int primary key, note text);
@@ -263,7 +263,7 @@ fn the_page_is_told_of_the_callers_indices_and_of_no_secret() {
         let mut indices = config["indices"].as_array().unwrap().iter();
         indices.find(|index| index["name"] == name).cloned()
     };
-    // The owner has indices of other tests, too.
+    // The owner has indices of other tests too.
     assert_eq!(find("page_foreign"), None);
     assert_eq!(find("page_worn"), None);
     let log = find("page_rights").unwrap();
@@ -290,7 +290,7 @@ fn the_page_is_told_of_the_callers_indices_and_of_no_secret() {
     let key: String =
         one(&mut play.admin, "select coalesce(current_setting('audit_algolia.api_key', true), '')");
     assert!(key.is_empty() || !all.to_string().contains(&key));
-    // Nothing is the application's own.
+    // The application owns nothing.
     let none: Value = one(&mut play.app, "select audit_algolia.page_config()");
     assert_eq!(none["indices"], json!([]));
     for (call, code) in [

@@ -1,4 +1,4 @@
-//! Every way of inserting rows: each committed row is delivered once, and nothing else is.
+//! All ways of inserting rows: each committed row is delivered once, and nothing else is.
 
 use std::collections::BTreeSet;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! A row is delivered when its transaction commits, and never when it does not.
+//! A row is delivered if and only if its transaction commits.
 
 use crate::play::{failure, one, texts, Play};
 

@@ -1,11 +1,11 @@
-//! Changes in partitioned tables and inheritance trees, also in ones that a watched table has only come into.
+//! Changes in partitioned tables and inheritance trees, including trees that a watched table has joined later.
 
 use crate::changes::briefs;
 use crate::play::{one, Play};
 
 const ALL: &str = "operations => '{insert, update, delete, truncate}'";
 
-/// PostgreSQL carries such an update out as a deletion and an insertion, which is what row triggers see.
+/// PostgreSQL performs such an update as a delete and an insert, and fires the row triggers for these.
 #[test]
 fn a_row_that_moves_between_partitions_is_told_as_deleted_and_inserted() {
     let mut play = Play::new(

@@ -1,4 +1,4 @@
-//! Each type's values: as an attribute, as an old value, as a pseudonym, in arrays and composites.
+//! The values of each type: as an attribute, as an old value, as a pseudonym, in arrays and composites.
 
 use std::collections::BTreeSet;
 
@@ -138,7 +138,7 @@ const TYPES: &str = "
     create domain scores as score[];
     create table t (id int primary key)";
 
-/// Has each case's values inserted, updated and pseudonymized in a table of its own, and compares what comes of it.
+/// Inserts, updates and pseudonymizes each case's values in a table of its own, and compares the records.
 fn check(play: &mut Play, cases: &[Case]) {
     let mut written = Vec::new();
     for (number, (kind, literals, expected)) in cases.iter().enumerate() {
@@ -208,7 +208,7 @@ fn values_of_every_built_in_type_arrive_as_they_are() {
             "select oid::regtype::text from pg_type
              where typnamespace = 'pg_catalog'::regnamespace and typtype in ('b', 'r', 'm') and typcategory not in ('A', 'Z')
                  and not oid = any ($1)
-                 -- What no table is made of, for it has no input.
+                 -- A type that no table uses, because it has no input.
                  and typname not in ('gtsvector')",
             &[&named.into_iter().collect::<Vec<u32>>()],
         )
@@ -233,7 +233,7 @@ fn values_of_made_types_arrays_and_modules_arrive_as_they_are() {
     check(&mut play, MADE);
 }
 
-/// A filter over types of modules, whose operators are found by the path of whoever begins the watch.
+/// A filter on types of extensions, whose operators are found in the search_path of the user who calls watch().
 #[test]
 fn filters_use_the_operators_of_their_columns_types() {
     let mut play = Play::new("filter_types", "");

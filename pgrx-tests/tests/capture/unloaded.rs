@@ -1,4 +1,4 @@
-//! A server that does not preload the library: everything is captured, nothing is delivered, and that is said.
+//! A server that does not preload the library: everything is captured, nothing is delivered, and a warning says so.
 
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::Stage;

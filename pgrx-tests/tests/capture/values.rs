@@ -1,5 +1,4 @@
-//! Values that a record cannot hold as they are, or means something else by: amounts of money, keys without a text, names
-//! of those who make changes.
+//! Values that a record cannot hold unchanged: amounts of money, keys without text, names of users who change rows.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -8,7 +7,7 @@ use serde_json::{json, Value};
 use crate::changes::changes;
 use crate::play::{failure, one, settle, watch, Play};
 
-/// How many least units make one of a currency, and which currency it is, tells the database's setting alone.
+/// Only the database's setting determines the currency and its decimal places.
 #[test]
 fn money_is_of_the_databases_currency_whoever_writes() {
     let stage = Stage::builder()
@@ -53,7 +52,7 @@ fn money_is_of_the_databases_currency_whoever_writes() {
     }
 }
 
-/// Algolia gives a record without an objectID one of its own, by which nobody finds it again.
+/// Algolia would assign an objectID to a record without one, and nobody could find it again.
 #[test]
 fn a_key_that_makes_an_empty_object_id_is_refused_like_a_null_one() {
     let mut play = Play::new("empty_keys", "");
@@ -85,7 +84,7 @@ fn a_key_that_makes_an_empty_object_id_is_refused_like_a_null_one() {
             one::<String>(&mut play.admin, &told).contains(&message)
         });
     }
-    // Such a row has no object, which goes or comes with its key.
+    // Such a row has no object that could be added or deleted.
     let error = failure(&mut play.app, "update mirrored set v = 2");
     assert_eq!(error.code().code(), "23502");
     play.run("update mirrored set code = 'a'");
@@ -122,7 +121,7 @@ fn an_empty_key_makes_an_object_id_with_whatever_stands_beside_it() {
     assert_eq!(id("hidden"), one::<String>(&mut play.admin, "select audit_algolia.pseudonym('')"));
 }
 
-/// It goes into every change record of a session, and anybody may set it.
+/// It is part of every change record of a session, and anybody may set it.
 #[test]
 fn the_name_of_who_makes_changes_has_a_bounded_length() {
     let mut play = Play::new("long_actor", "create table t (id int primary key, v int)");
@@ -144,7 +143,7 @@ fn the_name_of_who_makes_changes_has_a_bounded_length() {
         );
         assert!(error.hint().is_some());
     }
-    // Another session's, which is not there yet, is refused as any wrong setting is.
+    // In a session that is just starting, it is refused like any invalid setting.
     let options = format!("-c audit_algolia.actor={too_long}");
     let mut config: postgres::Config =
         play.stage.cluster.connection_string("postgres", "app").parse().unwrap();

@@ -1,4 +1,4 @@
-//! Where there is no memory for a record, its statement fails, or its change is noted to be repaired; the server goes on.
+//! If there is no memory for a record, its statement fails, or its change is stored for a repair. The server goes on.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use postgres::Client;
 use crate::play::one;
 
 const ADDRESS_SPACE: u64 = 480 << 20;
-/// To read a large row again and again takes its time.
+/// Reading a large row many times takes time.
 const LONG: Duration = Duration::from_secs(120);
 
 fn narrow() -> Stage {
@@ -23,7 +23,7 @@ fn narrow() -> Stage {
         .unwrap()
 }
 
-/// When the server was started last, by itself or after a process has died.
+/// Asserts that no process of the server has crashed since.
 fn is_whole(stage: &Stage, mark: LogMark) {
     let log = stage.cluster.log_since(mark);
     assert!(!log.contains("terminated by signal"), "{log}");
@@ -35,10 +35,10 @@ fn failure_of(db: &mut Client, sql: &str) -> Option<DbError> {
         .map(|error| error.as_db_error().cloned().unwrap_or_else(|| panic!("{sql}: {error}")))
 }
 
-/// Values that there is memory for, but hardly for their records, too: each is inserted unwatched first.
+/// Values that fit into memory, but whose records may not. Each is first inserted into a table that is not watched.
 const VALUES: [(&str, &str); 5] = [
     ("text", "repeat('x', 48000000)"),
-    // Each byte of it is escaped by six.
+    // Each byte is escaped with six characters.
     ("text", "repeat(chr(1), 9000000)"),
     ("bytea", "decode(repeat('00', 40000000), 'hex')"),
     ("jsonb", "to_jsonb(repeat('x', 20000000))"),
@@ -84,7 +84,7 @@ fn a_record_that_no_text_can_hold_fails_its_statement_alone() {
         "create table t (id int primary key, v bytea); select audit_algolia.watch('t', columns => '{v}')",
     )
     .unwrap();
-    // In base64 it is longer than any text of PostgreSQL's.
+    // In base64 it is longer than any text in PostgreSQL can be.
     let insert = "insert into t select 1, b || b || b || b from (select decode(repeat('00', 203000000), 'hex') as b) as q";
     let error = failure_of(&mut db, insert).unwrap();
     assert_eq!(error.code(), &SqlState::PROGRAM_LIMIT_EXCEEDED, "{error:?}");
@@ -123,7 +123,7 @@ fn want_of_memory_is_as_any_error_of_a_row_to_a_writer_that_is_warned() {
     is_whole(&stage, mark);
 }
 
-/// Whether a statement is carried out, or fails as one for which there is no memory; the server goes on.
+/// Whether a statement fails with out of memory, and not otherwise; the server goes on.
 #[track_caller]
 fn fails_cleanly(db: &mut Client, sql: &str) -> bool {
     let Some(error) = failure_of(db, sql) else { return false };
@@ -170,7 +170,7 @@ fn many_ids_of_dead_letters_are_passed_on_without_a_copy() {
     is_whole(&stage, mark);
 }
 
-/// Nobody means one that is so long, and a copy of it could end the server.
+/// Nobody needs an argument this long, and a copy of it could end the server.
 #[test]
 fn arguments_of_many_megabytes_are_refused() {
     let stage = narrow();
@@ -207,12 +207,12 @@ fn arguments_of_many_megabytes_are_refused() {
         assert_eq!(error.code(), &SqlState::PROGRAM_LIMIT_EXCEEDED, "{call}: {error:?}");
         assert!(error.message().len() < 200 && error.hint().is_some(), "{call}: {error:?}");
     }
-    // What it is made of has a bounded length.
+    // Its input has a limited length.
     db.batch_execute(&format!("select audit_algolia.pseudonym({TEXT})")).unwrap();
     is_whole(&stage, mark);
 }
 
-/// The server's own error quotes the whole value.
+/// PostgreSQL's own error quotes the whole value.
 #[test]
 fn an_error_that_quotes_a_large_value_fails_its_statement_alone() {
     let stage = narrow();

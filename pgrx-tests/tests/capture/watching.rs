@@ -1,4 +1,4 @@
-//! The life of a watch: begun, ended, begun again, and what `sources` says about it.
+//! A watch from beginning to end, several times, and what `sources` shows.
 
 use crate::play::{failure, one, Play};
 
@@ -151,7 +151,7 @@ fn dropping_the_extension_lets_writers_go_on() {
     stage.wait_for_records("t", 493);
 }
 
-/// Runs `call` in a session that has to wait while two tables change names, and returns what came of it.
+/// Runs `call` in a session that has to wait while two tables swap names, and returns the result.
 fn while_tables_change_names(play: &mut Play, call: &str) -> Result<(), postgres::Error> {
     play.owner
         .batch_execute("begin; lock t; alter table t rename to t_old; alter table t_new rename to t")
@@ -248,7 +248,7 @@ fn events_that_were_asked_for_meanwhile_are_those_of_the_table_that_was_meant() 
     assert_eq!(told, [Some("a".to_owned()), None]);
 }
 
-/// Whose table it is counts when the lock is there.
+/// The table's owner is checked once the lock is held.
 #[test]
 fn whoever_has_given_a_table_away_meanwhile_cannot_watch_it() {
     let mut play = Play::new("given", "create table t (id int primary key)");

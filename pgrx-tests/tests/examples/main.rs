@@ -1,5 +1,5 @@
-//! The worked examples of `sql/examples`: each script is run by psql, as a reader would run it, and what it promises is
-//! asked of the index with a search key.
+//! The examples in `sql/examples`: psql runs each script as a reader would, and queries with a search key check what it
+//! promises.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use audit_algolia_tests::cargo::workspace;
@@ -16,9 +16,9 @@ mod user_analytics;
 #[path = "../support/mod.rs"]
 mod support;
 
-/// What those who ask have got, or the parent of it: it can search and nothing else.
+/// The key of the users, or the parent of their keys: it can search and do nothing else.
 const SEARCH_KEY: &str = "search-key-of-a-reader";
-/// Whoever runs a script that takes no superuser.
+/// The user that runs a script which needs no superuser.
 const OWNER: &str = "app_owner";
 
 fn stage() -> Stage {
@@ -28,7 +28,7 @@ fn stage() -> Stage {
         .unwrap()
 }
 
-/// Makes an owner of tables, with the rights that README.md tells to give.
+/// Creates an owner of tables, with the rights that README.md says to grant.
 fn owner(stage: &Stage, functions: &str) -> Client {
     stage
         .admin()
@@ -42,8 +42,8 @@ fn owner(stage: &Stage, functions: &str) -> Client {
     stage.cluster.client("postgres", OWNER)
 }
 
-/// Runs a script from the beginning to the end; whatever it says without being asked is a fault. Returns its answers,
-/// their columns separated by `|`.
+/// Runs a script from beginning to end. Any unexpected output is an error. Returns the results of its queries, with
+/// columns separated by `|`.
 #[track_caller]
 fn run(stage: &Stage, user: &str, script: &str) -> String {
     run_in(stage, "postgres", user, script)
@@ -61,7 +61,7 @@ fn run_in(stage: &Stage, database: &str, user: &str, script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Waits until all that was queued has arrived, settings included, and nothing was given up.
+/// Waits until everything that was queued has arrived, including settings, and nothing has become a dead letter.
 #[track_caller]
 fn settle(stage: &Stage) {
     let mut admin = stage.admin();
@@ -71,7 +71,7 @@ fn settle(stage: &Stage) {
     assert!(dead.is_empty(), "{dead:?}");
 }
 
-/// The key that a script hands out to `holder`.
+/// The key that a script prints for `holder`.
 #[track_caller]
 fn key_of(holder: &str, answers: &str) -> String {
     let line = answers.lines().find_map(|line| line.strip_prefix(holder)?.strip_prefix('|'));
@@ -91,13 +91,13 @@ fn hits(answer: &Value) -> &Vec<Value> {
     answer["hits"].as_array().unwrap()
 }
 
-/// When a change was made, and which one of that millisecond it was: what changes are put in order by.
+/// The time of a change and its number, by which changes are ordered.
 fn place(change: &Value) -> (f64, i64) {
     let id = change["objectID"].as_str().unwrap();
     (change["changed_at"].as_f64().unwrap(), id.rsplit_once('@').unwrap().1.parse().unwrap())
 }
 
-/// Puts changes in the order in which they were made.
+/// Sorts changes in the order in which they were made.
 fn in_order(changes: &mut [Value]) {
     changes.sort_by(|a, b| place(a).partial_cmp(&place(b)).unwrap());
 }

@@ -1,4 +1,4 @@
-//! Reports, their readers and editors: the questions that `report_workspace.sql` lists, with the answers it promises.
+//! Reports with readers and editors: the questions in `report_workspace.sql`, with the answers that it promises.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -16,10 +16,10 @@ const INDICES: [&str; 5] = [
     "workspace_report",
 ];
 
-/// The workspace after its script, and what the script has said.
+/// The workspace after its script, and the script's output.
 fn workspace() -> &'static (Stage, String) {
     static WORKSPACE: OnceLock<(Stage, String)> = OnceLock::new();
-    // It lives as long as the process; the harness ends its server then.
+    // It lives as long as the process; then the harness ends its server.
     WORKSPACE.get_or_init(|| {
         let stage = crate::stage();
         let answers = run(&stage, "postgres", "report_workspace.sql");
@@ -51,7 +51,7 @@ fn questions(stage: &Stage) -> Vec<Question> {
         .collect()
 }
 
-/// Hits as the script shows them: changes in the exact order, and without what tells them apart.
+/// Hits as the script shows them: in exact order, without the members that identify a change.
 fn shown(answer: &Value) -> Vec<Value> {
     let mut hits = hits(answer).clone();
     if hits.iter().any(|hit| hit["changed_at"].is_number()) {
@@ -83,7 +83,7 @@ fn each_question_has_its_answer() {
     }
 }
 
-/// Who held which permission at some time from `from` on, up to the last of the changes, which are in order.
+/// Who had which permission at some time from `from` on until the last of the changes, which are sorted.
 fn held(changes: &[Value], from: f64) -> BTreeMap<String, BTreeSet<String>> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let first = changes.partition_point(|change| place(change).0 <= from);
@@ -156,7 +156,7 @@ fn no_user_and_no_body_is_in_an_index() {
         let records = stage.standin.index(index);
         assert!(!records.is_empty(), "{index}");
         let all = json!(records).to_string().to_lowercase();
-        // Word by word, for a pseudonym may hold a short name by chance.
+        // Compares whole words, because a pseudonym may contain a short name by chance.
         let words: BTreeSet<&str> = all.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
         for name in ["alice", "ben", "carol", "dave", "adams", "brown", "clark", "dunn"] {
             assert!(!words.contains(name), "{index} knows {name}: {all}");

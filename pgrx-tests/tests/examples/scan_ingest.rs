@@ -1,4 +1,4 @@
-//! Observations of a scanner: whatever the order of messages, table and index hold the newest.
+//! Observations of a scanner: in whatever order messages arrive, table and index hold the newest.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::{hits, owner, query, run, settle, OWNER, SEARCH_KEY};
 const FUNCTIONS: &str = "audit_algolia.watch, audit_algolia.configure_index";
 const HOSTS: [&str; 4] = ["192.0.2.1", "192.0.2.2", "198.51.100.7", "2001:db8::1"];
 const SERVICES: [(i32, &str); 3] = [(22, "ssh"), (443, "https"), (8080, "a:b\\c")];
-/// When the messages of the test begin, in Unix seconds; later than those of the script.
+/// The time of the test's first message in Unix seconds, later than those of the script.
 const START: i64 = 1_800_000_000;
 
-/// What a scanner has seen.
+/// What a scanner has observed.
 #[derive(Clone, Debug, PartialEq)]
 struct Message {
     ip: &'static str,
@@ -32,7 +32,7 @@ impl Message {
         format!("{}:{}:{}", escaped(self.ip), self.port, escaped(self.service))
     }
 
-    /// What of it is compared.
+    /// The part of it that is compared.
     fn seen(&self) -> Seen {
         (self.state.to_owned(), self.banner.clone(), self.seen_at)
     }
@@ -41,7 +41,7 @@ impl Message {
 /// State, banner and time of an observation.
 type Seen = (String, Option<String>, i64);
 
-/// Messages of all keys, each observation at a time of its own, some of them sent again, in any order.
+/// Messages for all keys, each observation with a time of its own, some of them sent twice, in any order.
 fn messages(dice: &mut Rng) -> Vec<Message> {
     let mut messages = Vec::new();
     for seen_at in START..START + 600 {
@@ -74,7 +74,7 @@ fn ingest(db: &mut Client, batch: &[Message]) {
     .unwrap();
 }
 
-/// The table's rows by the objectIDs of their records.
+/// The rows of the table by the objectIDs of their records.
 fn table(db: &mut Client) -> BTreeMap<String, Seen> {
     let rows = "select format('%s', ip), port, service, state, banner, extract(epoch from seen_at)::bigint
                 from scan_ingest.observation";
@@ -136,7 +136,7 @@ fn the_newest_observation_wins_however_messages_come() {
     assert_eq!(table(&mut db), newest, "seed {seed}");
     assert_eq!(index(&stage), newest, "seed {seed}");
 
-    // All of it again, after the fact: nothing is new, so nothing is sent.
+    // All messages again: nothing is new, so nothing is sent.
     let arrivals = stage.standin.arrivals().len();
     ingest(&mut db, &messages);
     assert_eq!(index(&stage), newest, "seed {seed}");

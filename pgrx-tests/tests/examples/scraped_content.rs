@@ -1,4 +1,4 @@
-//! Scraped posts and profiles: streams of changes that consumers read with a search key, and roles with limits.
+//! Scraped posts and profiles: consumers read streams of changes with a search key, and roles are limited.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::{hits, in_order, key_of, place, pseudonym, query, run, settle};
 const POSTS: &str = "scraped_raw_post";
 const PROFILES: &str = "scraped_raw_profile";
 
-/// Reads a topic as the script tells consumers to, and keeps what the rows are by the records of their changes.
+/// Reads a topic as the script tells consumers to, and keeps the current rows by their change records.
 struct Consumer<'a> {
     stage: &'a Stage,
     key: String,
     topic: &'static str,
-    /// How many hits a query shows.
+    /// How many hits a query returns.
     page: usize,
-    /// The latest change it has read was made then.
+    /// The time of the latest change that it has read.
     read_to: f64,
-    /// For how many seconds it looks back.
+    /// How many seconds it looks back.
     look_back: f64,
     known: BTreeSet<String>,
     changes: Vec<Value>,
@@ -37,7 +37,7 @@ impl<'a> Consumer<'a> {
         Consumer { stage, key, topic, page, read_to: 0.0, look_back: 60.0, known, changes }
     }
 
-    /// Reads what is new. The number of queries it took.
+    /// Reads what is new, and returns how many queries that took.
     fn poll(&mut self) -> usize {
         let from = self.read_to - self.look_back;
         let mut filters = format!("changed_at >= {from:.3}");
@@ -66,13 +66,13 @@ impl<'a> Consumer<'a> {
         queries
     }
 
-    /// The rows that the changes lead to: by their keys, without what tells of the change.
+    /// The rows that result from the changes, by their keys, without the attributes about the change.
     fn rows(&self) -> BTreeMap<String, Value> {
         let mut rows = BTreeMap::new();
         for change in &self.changes {
             let key = change["objectID"].as_str().unwrap().rsplit_once('@').unwrap().0.to_owned();
             let before = rows.remove(&key);
-            // What was before is what the change before it left.
+            // The old values are those that the previous change left.
             let previous = change["previous"].as_object().into_iter().flatten();
             let before = before.unwrap_or(Value::Null);
             for (name, value) in previous {
@@ -86,7 +86,7 @@ impl<'a> Consumer<'a> {
     }
 }
 
-/// A change without what tells of the change.
+/// A change without the attributes about the change.
 fn row(change: &Value) -> Value {
     let mut row = change.clone();
     let attributes = row.as_object_mut().unwrap();
@@ -103,7 +103,7 @@ fn scraped() -> (Stage, String) {
     (stage, answers)
 }
 
-/// A change without its moment and number.
+/// A change without its time and number.
 fn brief(change: &Value) -> Value {
     let mut brief = change.clone();
     let attributes = brief.as_object_mut().unwrap();
@@ -162,7 +162,7 @@ fn each_change_is_told_with_the_row_before_and_after() {
     }
 }
 
-/// One scraper's batches: posts that are new, changed and as they were, and some that are gone.
+/// The batches of one scraper: new, changed and unchanged posts, and some that were deleted.
 fn scrape(db: &mut Client, source: &str, seed: u64) {
     let mut dice = Rng::with_seed(seed);
     for _ in 0..20 {
@@ -188,14 +188,14 @@ fn a_consumer_follows_a_table_while_it_is_written_to() {
     let (stage, answers) = scraped();
     // Two scrapers of one source, which write the same rows, and one of another.
     let seed = fastrand::u64(..);
-    // A query shows less than there is to be read, and more than changes in a millisecond.
+    // A query returns fewer changes than there are to read, and more than there are in a millisecond.
     let mut consumer = Consumer::new(&stage, &answers, POSTS, 200);
     std::thread::scope(|scope| {
         let scrapers: Vec<_> = [("forum", 0), ("forum", 1), ("photos", 2)]
             .into_iter()
             .map(|(source, number)| {
                 let mut db = stage.cluster.client("postgres", "example_scraper");
-                // A slow machine is no reason to give up.
+                // The test must not fail on a slow machine.
                 db.batch_execute("set statement_timeout = 0; set lock_timeout = 0").unwrap();
                 scope.spawn(move || scrape(&mut db, source, seed ^ number))
             })
@@ -259,8 +259,8 @@ fn roles_do_what_they_are_for_and_no_statement_lasts() {
     fails(&mut reader, "select from audit_algolia.queue", &denied);
     fails(&mut reader, "select pg_sleep(60)", &SqlState::QUERY_CANCELED);
 
-    // A statement that takes too long is undone, and nothing of it is told. The limit of the role is shortened here,
-    // for a test is not to wait as long.
+    // A statement that takes too long is rolled back, and nothing of it is recorded. The role's limit is shortened
+    // here, so that the test need not wait as long.
     let limit: String = scraper.query_one("show statement_timeout", &[]).unwrap().get(0);
     assert_eq!(limit, "5s");
     let slow = "set statement_timeout = '200ms';

@@ -13,14 +13,14 @@ const FUNCTIONS: &str =
 const SESSIONS: i64 = 4;
 const USERS: i64 = 10;
 
-/// Unique users, clicks and impressions of the hour before a moment, in Unix seconds, as the database counts them.
+/// Unique users, clicks and impressions in the hour before a time in Unix seconds, as the database counts them.
 fn counted(db: &mut Client, until: i64) -> [i64; 3] {
     let query = "select * from user_analytics.last_hour(to_timestamp($1::bigint::float8))";
     let row = db.query_one(query, &[&until]).unwrap();
     [0, 1, 2].map(|place| row.get(place))
 }
 
-/// The same as the index counts it.
+/// The same as the index counts them.
 fn asked(stage: &Stage, until: i64) -> [i64; 3] {
     let asked = json!({
         "filters": format!("at > {} AND at <= {until}", until - 3600), "hitsPerPage": 0,
@@ -44,7 +44,7 @@ fn the_last_hour_is_counted_alike_by_database_and_index() {
     assert_eq!(asked(&stage, now), [2, 1, 1]);
     assert_eq!(asked(&stage, now - 9000), [1, 0, 1]);
 
-    // Sessions that bring the same new users at once, to a day that has a partition and to one that has not.
+    // Sessions insert the same new users at once, for a day with a partition and for one without.
     let long_ago = 1_500_000_000;
     for until in [now + 86_400, long_ago] {
         std::thread::scope(|scope| {
@@ -54,7 +54,7 @@ fn the_last_hour_is_counted_alike_by_database_and_index() {
             }
         });
         settle(&stage);
-        // One of each session's events lies at the beginning of the window, and so before it.
+        // One event of each session is exactly at the beginning of the window, so it is outside.
         let expected = [USERS, SESSIONS * USERS / 2, SESSIONS * USERS / 2];
         assert_eq!(counted(&mut db, until), expected);
         assert_eq!(asked(&stage, until), expected);
@@ -69,7 +69,8 @@ fn the_last_hour_is_counted_alike_by_database_and_index() {
     no_user_is_told(&stage);
 }
 
-/// Each user clicks or is shown something at the end of the window; what lies at its beginning belongs to the one before.
+/// Each user has a click or an impression at the end of the window. What is at its beginning belongs to the previous
+/// window.
 fn events(db: &mut Client, until: i64, session: i64) {
     let record = "select user_analytics.record_event($1, $2, to_timestamp($3::bigint::float8))";
     for n in 0..USERS {

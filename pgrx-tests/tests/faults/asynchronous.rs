@@ -1,4 +1,4 @@
-//! Transactions that commit without waiting for the disk: a crash can take them back after everybody has seen them.
+//! Transactions that commit without waiting for the disk: a crash can undo them after others have seen them.
 
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::Stage;

@@ -1,4 +1,4 @@
-//! Dumps of each kind: the new cluster delivers what the old one has not, goes on capturing, and with newer ids.
+//! Dumps of each kind: the new cluster delivers what the old one has not, and continues to capture, with newer ids.
 
 use audit_algolia_tests::server::Cluster;
 use audit_algolia_tests::stage::Stage;
@@ -7,7 +7,7 @@ use crate::support::*;
 
 const RESTORED: &str = "restored";
 
-/// A database with rows that nobody delivers.
+/// A database with rows that are not delivered.
 fn old() -> Stage {
     let stage = Stage::builder().setting("audit_algolia.enabled", "off").start().unwrap();
     stage.admin().batch_execute("create role teller login").unwrap();
@@ -20,7 +20,7 @@ fn old() -> Stage {
     stage
 }
 
-/// The newest id that was handed out.
+/// The newest id that was assigned.
 fn last_block(cluster: &Cluster) -> i64 {
     one(&mut cluster.client(RESTORED, "postgres"), "select last_value from audit_algolia.queue_block")
 }
@@ -36,7 +36,7 @@ fn assert_goes_on(old: &Stage, new: &Stage) {
     wait_for_empty_queue(&mut db);
     assert_holds(&new.standin, "log", 1..=1600);
     assert_eq!(one::<String>(&mut db, "select state from audit_algolia.sources"), "watching");
-    // The event triggers have come along, too.
+    // The dump contains the event triggers too.
     db.batch_execute("drop table log").unwrap();
     assert_eq!(one::<i64>(&mut db, "select count(*) from audit_algolia.sources"), 0);
 }
@@ -58,7 +58,7 @@ fn a_dump_of_the_whole_cluster_is_restored_and_delivered() {
     let (old, new) = (old(), Stage::builder().start().unwrap());
     let file = new.cluster.data_dir().join("all.sql");
     let path = file.to_str().unwrap();
-    // It brings the extension of this database along as well.
+    // The dump also creates the extension in this database.
     new.admin().batch_execute("drop extension audit_algolia; drop schema if exists audit_algolia").unwrap();
     old.cluster.run("pg_dumpall", &["-f", path]).unwrap();
     let told = new.cluster.run("psql", &["-X", "-q", "-d", "template1", "-f", path]).unwrap();

@@ -1,4 +1,4 @@
-//! Processes that end, by whatever hand and in whatever moment, while writers go on.
+//! Processes that are ended in any way and at any moment, while writers go on.
 
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::{Stage, SOON};
@@ -76,7 +76,7 @@ fn a_worker_that_ends_between_any_two_steps_loses_nothing() {
     let file = stage.cluster.data_dir().join("audit_algolia.failpoint");
     under_traffic(&stage.cluster, 0, |traffic| {
         for point in points {
-            // An error makes the next start of a worker wait; a kill, which restarts the server, does away with that.
+            // After an error, the next start of a worker is delayed. A kill restarts the server, which ends the delay.
             for action in ["error", "kill"] {
                 let mut witness = stage.session();
                 std::fs::write(&file, format!("{point} {action}")).unwrap();
@@ -104,7 +104,7 @@ fn a_server_that_stops_while_requests_hang_stops_at_once_and_loses_nothing() {
             stage.cluster.start().unwrap();
         });
     }
-    // A smart stop waits for sessions, and for nothing of ours.
+    // A smart shutdown waits for sessions, but not for our processes.
     stage.standin.fault(None, Fault::Hang, Times::Always);
     let mut db = stage.session();
     db.batch_execute("insert into traffic select n, 'last' from generate_series(1, 500) as n").unwrap();

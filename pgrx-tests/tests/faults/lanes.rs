@@ -1,4 +1,4 @@
-//! Indices that nobody uses any more make room for others.
+//! Indices that are no longer used make room for others.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::standin::{Fault, FaultRule, Times};
@@ -7,10 +7,10 @@ use postgres::Client;
 
 use crate::support::*;
 
-/// As many indices as can be delivered; see `LANES` in `src/shared_state/mod.rs`.
+/// The maximum number of indices that can be delivered; see `LANES` in `src/shared_state/mod.rs`.
 const LANES: i64 = 512;
 
-/// Indices as they are left behind by tables that are no longer watched.
+/// Creates indices as they are left behind by tables that are no longer watched.
 fn leave_behind(db: &mut Client, indices: i64) {
     db.execute(
         "insert into audit_algolia.index (name) select 'old' || n from generate_series(1::bigint, $1) as n",
@@ -34,16 +34,16 @@ fn indices_that_nobody_uses_make_room_for_a_new_one() {
     wait_until("a dead letter", SOON, || queue(&mut db, "mourned").dead == 1);
     db.batch_execute("select audit_algolia.unwatch(t) from unnest('{kept,mourned}'::regclass[]) as t")
         .unwrap();
-    // Workers come upon more indices than they have lanes for.
+    // Workers find more indices than there are lanes.
     leave_behind(&mut db, LANES);
     watch(&mut db, "log");
     insert(&mut db, "log", 1..=10);
     stage.wait_for_records("log", 10);
-    // So does whoever puts one more table under watch when there is no lane left.
+    // So does watch() for one more table when there is no free lane.
     watch(&mut db, "latest");
     insert(&mut db, "latest", 1..=10);
     stage.wait_for_records("latest", 10);
-    // What is waiting or dead is kept in mind, and what is not can be used again.
+    // An index with waiting rows or dead letters keeps its lane; the others can be reused.
     assert_eq!((queue(&mut db, "kept").queued, queue(&mut db, "mourned").dead), (10, 1));
     assert_eq!(queue(&mut db, "old7").state, "idle");
     watch(&mut db, "old7");

@@ -1,4 +1,5 @@
-//! Processes of ours that wait for a lock: the server stops at once all the same, and when the lock goes they go on.
+//! Background processes that wait for a lock: the server can still stop at once, and they continue when the lock is
+//! released.
 
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::{Stage, SOON};
@@ -8,7 +9,7 @@ use postgres::Client;
 
 use crate::support::*;
 
-/// Has a process of ours wait for the lock on the queue that `holder` takes.
+/// Makes one of our processes wait for the lock on the queue that `holder` takes.
 type Bring = fn(&Stage, &mut Client, &mut Client);
 
 const LOCK: &str = "begin; lock table audit_algolia.queue";
@@ -26,7 +27,8 @@ const STATES: [(&str, &str, Bring); 3] = [
         insert(db, "log", 101..=110);
         wait_until("a hanging request", SOON, || stage.standin.in_hang() >= 1);
         holder.batch_execute(LOCK).unwrap();
-        // It is answered when the lock is there: what hangs is dropped, and the next attempt goes through.
+        // The request is answered when the lock is available: the hanging one is dropped, and the next attempt
+        // succeeds.
         stage.standin.clear_faults();
     }),
     ("counting", "audit_algolia counter", |_, db, holder| {

@@ -1,5 +1,5 @@
-//! Faults of processes, server and data while writers go on: what has committed is in the index, each row once, and nothing
-//! else has ever been sent.
+//! Faults of processes, server and data while writers go on: what was committed is in the index, each row once, and
+//! nothing else was ever sent.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod asynchronous;

@@ -1,4 +1,5 @@
-//! Logical replication between two servers: the subscriber tells each change once, whatever happens to either of them.
+//! Logical replication between two servers: the subscriber records each change once, whatever happens to either of
+//! them.
 
 use audit_algolia_tests::server::{Cluster, StopMode};
 use audit_algolia_tests::stage::{Stage, SOON};
@@ -7,7 +8,7 @@ use postgres::Client;
 
 use crate::traffic::wait_for_empty_queues;
 
-/// Watches a table and does what the warning says.
+/// Watches a table, and does what the warning says.
 fn watch_what_is_applied(cluster: &Cluster, table: &str) {
     let psql = |statement: &str| {
         let output =
@@ -46,14 +47,14 @@ fn change(db: &mut Client, base: i64, table: &str) {
     }
 }
 
-/// What is to be told of a round.
+/// The changes that a round should record.
 fn told_of(base: i64) -> impl Iterator<Item = String> {
     let of =
         |what: &'static str, from: i64, to: i64| (from..=to).map(move |id| format!("{} {what}", base + id));
     of("insert a", 1, 50).chain(of("update b a", 1, 30)).chain(of("delete a", 31, 40))
 }
 
-/// What has been told, in short.
+/// The changes that were recorded, in short.
 fn told(stage: &Stage, table: &str) -> Vec<String> {
     let mut told: Vec<String> = stage
         .standin
@@ -84,7 +85,7 @@ fn a_subscriber_tells_each_change_once_whatever_happens_to_it() {
     }
     db.batch_execute("create publication p for table account, parts").unwrap();
 
-    // The apply worker does not wait for the disk, and does again what a crash has taken back.
+    // The apply worker does not wait for the disk, and repeats what a crash has undone.
     let stage = Stage::builder()
         .setting("wal_retrieve_retry_interval", "100ms")
         .setting("wal_writer_delay", "10s")
@@ -108,7 +109,7 @@ fn a_subscriber_tells_each_change_once_whatever_happens_to_it() {
     }
     stage.admin().batch_execute("alter subscription s enable").unwrap();
     for table in TABLES {
-        // The first copy is captured like any other insertion.
+        // The initial copy is captured like any other insert.
         stage.wait_for_records(table, 300);
     }
 
@@ -120,7 +121,7 @@ fn a_subscriber_tells_each_change_once_whatever_happens_to_it() {
         }
         expected.extend(told_of(base));
         let all = round % 2 == 0;
-        // While it is applied, or right after it has arrived.
+        // While it is being applied, or right after it has arrived.
         wait_until("the changes to arrive", SOON, || {
             stage.standin.index("account").len() > if all { expected.len() - 1 } else { 300 }
         });
@@ -141,7 +142,7 @@ fn a_subscriber_tells_each_change_once_whatever_happens_to_it() {
             }
         }
     }
-    // A single row may be all that the crash takes back.
+    // The crash may undo only a single row.
     for id in 9001..=9003 {
         db.batch_execute(&format!(
             "insert into account values ({id}, 'a'); insert into parts values ({id}, 'a')"

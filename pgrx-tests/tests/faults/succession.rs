@@ -1,4 +1,4 @@
-//! A primary and its standby change places.
+//! A primary and its standby switch roles.
 
 use audit_algolia_tests::server::{Cluster, StopMode};
 use audit_algolia_tests::stage::{Stage, PSEUDONYM_KEY, SOON};
@@ -9,7 +9,7 @@ use crate::traffic::{assert_delivered, prepare, under_traffic, TABLE};
 
 const OURS: &str = "select count(*) from pg_stat_activity where backend_type like 'audit_algolia%'";
 
-/// What may be asked of a standby, and what may not.
+/// What a standby can be asked, and what it refuses.
 fn ask(standby: &Cluster) {
     let mut db = standby.client("postgres", "postgres");
     assert_eq!(one::<i64>(&mut db, OURS), 0);
@@ -41,12 +41,12 @@ fn a_standby_takes_over_and_the_old_primary_follows_it() {
         one::<i64>(&mut db, &format!("select count(*) from {TABLE}")) > 0
     });
     ask(&first);
-    // An orderly stop waits until the standby has everything.
+    // A fast shutdown waits until the standby has received everything.
     stage.cluster.stop(StopMode::Fast).unwrap();
     first.promote().unwrap();
     let mut second = None;
     under_traffic(&first, 1, |traffic| {
-        // The old primary is fenced: it comes back as a copy of the new one.
+        // The old primary is fenced: it is replaced by a copy of the new one.
         second = Some(Cluster::standby_of(&first).unwrap());
         traffic.wait_for_commits(50);
     });

@@ -22,13 +22,13 @@ const WRITERS: i64 = 2;
 #[derive(Default)]
 pub(crate) struct Traffic {
     stop: AtomicBool,
-    /// Transactions of which a commit was confirmed.
+    /// Transactions whose commit was confirmed.
     commits: AtomicU64,
     /// Errors other than the end of a session.
     surprises: Mutex<Vec<String>>,
 }
 
-/// Ends the writers also when the test fails, which would wait for them otherwise.
+/// Ends the writers even if the test fails, which would otherwise wait for them.
 struct Ending<'a>(&'a Traffic);
 
 impl Drop for Ending<'_> {
@@ -38,7 +38,7 @@ impl Drop for Ending<'_> {
 }
 
 impl Traffic {
-    /// Waits until so many transactions more have committed: the writers are back after whatever has happened.
+    /// Waits until this many more transactions have committed, so that the writers are known to have recovered.
     #[track_caller]
     pub(crate) fn wait_for_commits(&self, more: u64) {
         let wanted = self.commits.load(Ordering::Relaxed) + more;
@@ -46,12 +46,12 @@ impl Traffic {
     }
 }
 
-/// Makes the table of the writers, and puts it under watch.
+/// Creates the table of the writers, and watches it.
 pub(crate) fn prepare(db: &mut Client) {
     crate::support::watch(db, TABLE);
 }
 
-/// Runs `work` while writers write. Each call writes rows of its own; `round` tells them apart.
+/// Runs `work` while writers write. Each call writes rows of its own, which `round` distinguishes.
 #[track_caller]
 pub(crate) fn under_traffic(cluster: &Cluster, round: i64, work: impl FnOnce(&Traffic)) {
     let traffic = Traffic::default();
@@ -75,12 +75,13 @@ fn write(cluster: &Cluster, traffic: &Traffic, mut id: i64) {
         let mut db = match session.take().map_or_else(|| cluster.connect("postgres", "postgres").ok(), Some) {
             Some(db) => db,
             None => {
-                // The server is down, or starts.
+                // The server is down or is starting.
                 thread::park_timeout(Duration::from_millis(5));
                 continue;
             }
         };
-        // After an end in doubt the ids are never used again: the table tells whether they have committed.
+        // After a failure with unknown outcome, the ids are never used again. The table shows whether they were
+        // committed.
         id += 10;
         match db.batch_execute(&transaction(id)) {
             Ok(()) => {
@@ -101,7 +102,7 @@ fn write(cluster: &Cluster, traffic: &Traffic, mut id: i64) {
     }
 }
 
-/// The transaction that begins at an id: each kind in its turn. They dwell, so that faults find them half done.
+/// The transaction that begins at an id; the kinds alternate. They pause, so that faults interrupt them.
 fn transaction(id: i64) -> String {
     let rows = |from: i64, count: i64| {
         format!(
@@ -128,7 +129,7 @@ fn is_end_of_session(code: &str) -> bool {
     code.starts_with("57P") || code.starts_with("08")
 }
 
-/// Waits until the queue is empty, and compares: what has committed is in the index, and nothing else was ever sent.
+/// Waits until the queue is empty, and compares: what was committed is in the index, and nothing else was ever sent.
 #[track_caller]
 pub(crate) fn assert_delivered(cluster: &Cluster, standin: &Standin) {
     let mut db = eventually("a session", SOON, || {
@@ -158,7 +159,7 @@ pub(crate) fn assert_delivered(cluster: &Cluster, standin: &Standin) {
     assert!(unreal.is_none(), "was sent without having committed: {unreal:?}");
 }
 
-/// Waits until nothing is queued or on its way to any index.
+/// Waits until nothing is queued or in flight for any index.
 #[track_caller]
 pub(crate) fn wait_for_empty_queues(db: &mut Client) {
     let left = "select (select count(*) from audit_algolia.queue)

@@ -1,4 +1,4 @@
-//! `pg_upgrade`: to the newer PostgreSQL that `PG_CONFIG_NEWER` names, else to another cluster of the same.
+//! `pg_upgrade` to the newer PostgreSQL that `PG_CONFIG_NEWER` names, or else to another cluster of the same version.
 
 use audit_algolia_tests::server::{Cluster, StopMode};
 use audit_algolia_tests::stage::{Stage, SOON};
@@ -9,8 +9,8 @@ use postgres::Client;
 use crate::support::*;
 use crate::traffic::wait_for_empty_queues;
 
-/// Watched in all ways there are: a plain table, one whose changes are told under a filter, the triggers of which fire
-/// always, and a partitioned one.
+/// Tables watched in different ways: a plain one, one with change records and a filter whose triggers always fire, and
+/// a partitioned one.
 const TABLES: &str = "
     create table log (id bigint primary key, note text);
     select audit_algolia.watch('log', columns => '{note}', index_name => 'upgraded log');
@@ -28,7 +28,7 @@ const TABLES: &str = "
     create table parts_high partition of parts for values from (100) to (maxvalue);
     select audit_algolia.watch('parts', columns => '{note}')";
 
-/// Seven changes, of which the filter lets five through.
+/// Seven changes, five of which the filter accepts.
 const CHANGES: &str = "
     insert into s.\"Grant\" values ('ann', 'read', now(), 1), ('bob', 'hidden', now(), 2), ('eve', 'read', now(), 3);
     update s.\"Grant\" set level = 'write' where id = 1;
@@ -36,7 +36,7 @@ const CHANGES: &str = "
     delete from s.\"Grant\" where id = 3;
     update s.\"Grant\" set level = 'hidden' where id = 1";
 
-/// What the index of the changes has been sent, in short and in the order of their numbers.
+/// What was sent to the index of the changes, in short and ordered by number.
 fn changes(stage: &Stage) -> Vec<String> {
     let index = stage.standin.index("grants");
     let arrived = stage.standin.arrivals().iter().filter(|one| one.index == "grants").count();
@@ -115,7 +115,7 @@ fn an_upgraded_server_delivers_what_was_queued_before() {
     assert_eq!(changes(&stage), TOLD);
     assert_eq!(queue(&mut db, "upgraded log").dead, 1);
 
-    // It goes on as before, with ids that are newer.
+    // It continues as before, with newer ids.
     assert_eq!(sources(&mut db), ["log watching", "s.\"Grant\" watching", "parts watching"]);
     new.set(&[("audit_algolia.max_record_bytes", "100000")]).unwrap();
     wait_until("the dead letter's delivery", SOON, || {
@@ -135,7 +135,7 @@ fn an_upgraded_server_delivers_what_was_queued_before() {
     assert_eq!(changes(&stage)[TOLD.len()..], ["2 delete read"]);
     assert!(one::<i64>(&mut db, last) > block, "ids go on");
     assert_eq!(queue(&mut db, "upgraded log").dead, 0);
-    // The event triggers have come along, too.
+    // The event triggers still exist.
     db.batch_execute("reset session_replication_role; drop table log").unwrap();
     assert_eq!(sources(&mut db), ["s.\"Grant\" watching", "parts watching"]);
     assert_no_faults(&new);

@@ -1,4 +1,4 @@
-//! An administrator who tidies up the queue, or holds it, while writers write and workers deliver.
+//! An administrator who vacuums, rewrites or locks the queue, while writers write and workers deliver.
 
 use audit_algolia_tests::stage::Stage;
 

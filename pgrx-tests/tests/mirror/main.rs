@@ -1,4 +1,4 @@
-//! Mirror mode: the index holds exactly the rows of the table, whatever happens on the way.
+//! Mirror mode: the index holds exactly the rows of the table, whatever happens meanwhile.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod attached;

@@ -1,15 +1,15 @@
-//! Rows that leave a mirrored table with a partition leave the index.
+//! Rows of a partition that is removed from a mirrored table are deleted from the index.
 
 use audit_algolia_tests::stage::{one, Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
-/// Whose tables these are: somebody who is no superuser.
+/// The owner of these tables, who is not a superuser.
 const OWNER: &str = "create role keeper login; create schema kept authorization keeper;
                      alter database postgres set search_path = kept, public";
 
-/// The table `t`, mirrored, with the partitions `a` (below 100), `b` and `c` (both below `m`, up to 300), each with a row,
-/// and a partition with none.
+/// The mirrored table `t`, with the partitions `a` (below 100), `b` and `c` (both below `m`, up to 300), each with a
+/// row, and an empty partition.
 pub(crate) fn stage() -> (Stage, Client) {
     let stage = Stage::builder().start().unwrap();
     let mut admin = stage.admin();
@@ -40,7 +40,7 @@ pub(crate) fn stage() -> (Stage, Client) {
     (stage, db)
 }
 
-/// Waits until all has been done that there is to do, and asserts what the index holds: objectID and `v`.
+/// Waits until everything is done, and asserts what the index holds: objectID and `v`.
 #[track_caller]
 pub(crate) fn assert_holds(stage: &Stage, expected: &[&str]) {
     let mut admin = stage.admin();
@@ -112,7 +112,7 @@ fn rows_leave_the_index_however_their_partition_is_dropped() {
         .batch_execute("create role passing; alter table b owner to passing; drop owned by passing")
         .unwrap();
     assert_holds(&stage, &["201 c"]);
-    // As retention does it.
+    // As for retention.
     db.batch_execute(
         "do $$ begin
             execute 'alter table m detach partition c';
@@ -123,7 +123,7 @@ fn rows_leave_the_index_however_their_partition_is_dropped() {
     assert_holds(&stage, &[]);
 }
 
-/// With the table its source is gone, and its records are nobody's.
+/// The source is dropped with its table, and its records remain.
 #[test]
 fn a_table_that_is_dropped_with_its_partitions_tells_nothing() {
     let (stage, mut db) = stage();
@@ -141,7 +141,7 @@ fn rows_of_a_partition_that_is_emptied_leave_the_index() {
     assert_holds(&stage, &["1 a"]);
 }
 
-/// Rows of a child are its own, whatever its parent is.
+/// The rows of a child are its own, whatever its parent is.
 #[test]
 fn children_that_come_and_go_change_nothing() {
     let stage = Stage::builder().start().unwrap();
@@ -166,7 +166,7 @@ fn children_that_come_and_go_change_nothing() {
     }
 }
 
-/// In append mode records are of changes, and none of a row has changed.
+/// In append mode, records are about changes, and no row has changed.
 #[test]
 fn an_index_that_is_appended_to_keeps_what_partitions_held() {
     let stage = Stage::builder().start().unwrap();
@@ -183,7 +183,7 @@ fn an_index_that_is_appended_to_keeps_what_partitions_held() {
     assert_holds(&stage, &["1 a", "101 b"]);
 }
 
-/// Between the two transactions of DETACH … CONCURRENTLY, rows can still be written straight into the partition.
+/// Between the two transactions of DETACH … CONCURRENTLY, rows can still be written directly into the partition.
 #[test]
 fn writers_into_a_partition_that_is_being_detached_go_on() {
     let (stage, mut db) = stage();
@@ -204,7 +204,7 @@ fn writers_into_a_partition_that_is_being_detached_go_on() {
     assert_holds(&stage, &["101 b", "201 c"]);
 }
 
-/// What cannot be followed is said, with what fixes it.
+/// If a drop cannot be handled, a warning says how to repair the index.
 #[test]
 fn whoever_drops_a_partition_in_another_way_is_told_how_to_repair_the_index() {
     let (stage, _) = stage();
@@ -228,7 +228,7 @@ fn whoever_drops_a_partition_in_another_way_is_told_how_to_repair_the_index() {
     assert_holds(&stage, &["201 c"]);
 }
 
-/// As any other change of rows that cannot be captured.
+/// As for any other change that cannot be captured.
 #[test]
 fn rows_that_leave_and_cannot_be_told_of_are_an_error_or_a_warning() {
     let (stage, mut db) = stage();

@@ -8,7 +8,7 @@ use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 use serde_json::json;
 
-/// A stage with the table `t`, mirrored without further ado.
+/// A stage with the table `t`, mirrored with the defaults.
 fn stage() -> (Stage, Client) {
     let stage = Stage::builder().setting("max_prepared_transactions", 10).start().unwrap();
     let mut db = stage.admin();
@@ -206,7 +206,7 @@ fn a_dead_version_goes_when_a_newer_one_is_delivered_and_never_comes_over_it() {
     db.batch_execute("update t set v = 'short' where id = 1; delete from t where id = 2").unwrap();
     assert_holds(&stage, &mut db, "t", &[("1", "short")]);
     assert_eq!(dead(&mut db), ["3"]);
-    // Put back while a newer version waits, it is superseded.
+    // It is put back while a newer version waits, so it is superseded.
     db.batch_execute("select audit_algolia.pause(); update t set v = 'short, too' where id = 3").unwrap();
     let put_back = db.query_one("select audit_algolia.redrive()", &[]).unwrap();
     assert_eq!(put_back.get::<_, i64>(0), 1);
@@ -257,8 +257,8 @@ fn keys_that_two_rows_can_share_are_refused() {
     .unwrap();
 }
 
-/// A function in SQL counts commands up before each of its statements, and not after the last: what the statement that
-/// calls it changes later is a command with the same number.
+/// An SQL function increments the command counter before each of its statements, but not after the last. What its
+/// calling statement changes later has the same command number.
 #[test]
 fn a_change_that_waited_for_its_row_is_newer_than_what_a_function_of_the_same_statement_did_before() {
     let (stage, mut db) = stage();

@@ -1,4 +1,4 @@
-//! Random changes under random faults: known seeds, and new ones that tell themselves when they fail.
+//! Random changes with random faults: fixed seeds, and new ones that are reported if they fail.
 //!
 //! `MIRROR_SEEDS=200 cargo test -p audit_algolia_tests --test mirror new_seeds` makes many more runs.
 

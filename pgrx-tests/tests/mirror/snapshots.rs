@@ -1,4 +1,4 @@
-//! Partitions come and go in transactions whose snapshot is older than what has been noted of them.
+//! Partitions are attached and removed in transactions whose snapshot is older than what is stored about them.
 
 use audit_algolia_tests::stage::{one, Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -10,11 +10,11 @@ const OLDER: &str = "begin isolation level repeatable read; select from t";
 const DETACH: &str = "alter table t detach partition d";
 const ATTACH: &str = "alter table t attach partition d for values from (300) to (400)";
 
-/// The table `t` without anybody who sends its history, and a table `d` that may become a partition of it.
+/// The table `t` without a process that sends its backfill, and a table `d` that may become a partition of it.
 fn stage_without_workers() -> (Stage, Client) {
     let (stage, mut db) = stage();
     set_workers(&stage, "0");
-    // When the last of them has gone, the launcher has seen to it that no other comes.
+    // When the last of them has ended, the launcher has made sure that no other starts.
     let mut admin = stage.admin();
     wait_until("all processes to leave", SOON, || {
         let query = "select count(*) = 0 from pg_stat_activity
@@ -69,7 +69,8 @@ fn a_partition_of_which_something_was_noted_since_the_snapshot_was_taken_comes_a
     }
 }
 
-/// Whoever is about to note something holds the statement up, as they would at any isolation, and does not make it fail.
+/// A transaction that is storing something about a partition delays the statement, at any isolation level, but does not
+/// make it fail.
 #[test]
 fn a_partition_of_which_something_is_being_noted_can_be_taken_away() {
     let (stage, mut db) = stage_without_workers();
@@ -92,7 +93,7 @@ fn a_partition_of_which_something_is_being_noted_can_be_taken_away() {
     assert_holds(&stage, &["1 a", "101 b", "201 c"]);
 }
 
-/// Nobody is told of it: what is not a partition any more does not come.
+/// No event trigger sees it. Rows of a table that is no longer a partition are not sent.
 #[test]
 fn a_partition_that_was_taken_away_behind_our_back_does_not_come() {
     for leave in [DETACH, "drop table d"] {

@@ -1,4 +1,4 @@
-//! Tables of which inserts are watched.
+//! Tables of which only inserts are watched.
 
 use audit_algolia_tests::stage::{one, Stage};
 use audit_algolia_tests::standin::{Fault, FaultRule, Times};
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{lose, reconcile, wait_for_empty_queue, well, write, Found};
 
-/// A stage with a log that is watched.
+/// A stage with a watched log.
 fn stage() -> (Stage, Client) {
     let stage = Stage::builder().start().unwrap();
     let mut db = stage.admin();
@@ -189,7 +189,7 @@ fn large_records_are_compared_in_bounded_requests() {
     stage.wait_for_records("log", 200);
     wait_for_empty_queue(&mut db);
     lose(&stage, "log", &["17"]);
-    // Rows are small, and what the index holds of them is large: more than one answer may hold.
+    // The rows are small, but their records in the index are large: more than one answer can hold.
     write(&stage, "log", "addObject", &[json!({"objectID": "18", "note": "small"})]);
     db.batch_execute("alter table log disable trigger all; update log set note = 'small' where id > 20")
         .unwrap();

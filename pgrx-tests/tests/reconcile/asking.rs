@@ -1,4 +1,4 @@
-//! Answers that are too long, keys that allow little at a time, and hosts that do not answer.
+//! Answers that are too long, keys with a low limit, and hosts that do not answer.
 
 use audit_algolia_tests::stage::{Stage, StageBuilder};
 use audit_algolia_tests::standin::{Fault, FaultBody, FaultRule, Gzip, Times};
@@ -7,12 +7,12 @@ use serde_json::json;
 
 use crate::support::{error, mirrored, reconcile, try_reconcile, wait_for_empty_queue, well, write, Found};
 
-/// A stage with a hundred rows, delivered, of a mirrored table.
+/// A stage with a mirrored table of a hundred rows, which are delivered.
 fn stage(builder: StageBuilder) -> (Stage, Client) {
     mirrored(builder, "text", 100)
 }
 
-/// Writes so many records without a row to the index, whose ids are so long; they are behind all others.
+/// Writes so many records without a row to the index, with ids of this length. They come after all others.
 fn stray(stage: &Stage, count: usize, bytes: usize) {
     let records: Vec<_> =
         (0..count).map(|n| json!({"objectID": format!("x{n:0width$}", width = bytes - 1)})).collect();
@@ -30,7 +30,7 @@ fn ids_too_long_for_one_answer_are_read_by_fewer_at_a_time() {
 #[test]
 fn a_later_page_that_is_too_long_begins_the_search_anew() {
     let (stage, mut db) = stage(Stage::builder());
-    // The first page has the rows' records and short ids: nothing of it is counted twice.
+    // The first page contains the rows' records and short ids. Nothing of it is counted twice.
     stray(&stage, 900, 10);
     let long: Vec<_> = (0..1000).map(|n| json!({"objectID": format!("y{n:05999}")})).collect();
     write(&stage, "t", "addObject", &long);

@@ -1,4 +1,4 @@
-//! Who may call, and with what.
+//! Rights and arguments.
 
 use audit_algolia_tests::stage::{one, Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -171,7 +171,7 @@ fn what_the_transaction_has_not_committed_is_not_missed() {
     owner.batch_execute("rollback").unwrap();
 }
 
-/// The history of a table beside its mirror cannot be told from its rows; the mirror can.
+/// The change records of a table cannot be compared with its rows, but its mirror can.
 #[test]
 fn a_source_that_cannot_be_compared_keeps_no_other_of_the_table_from_it() {
     let stage = Stage::builder().start().unwrap();
@@ -196,7 +196,7 @@ fn a_source_that_cannot_be_compared_keeps_no_other_of_the_table_from_it() {
     lose(&stage, "mirror", &["1"]);
     let found = Found { checked: 18, missing: 1, ..Found::default() };
     assert_eq!(reconcile(&mut db, "'t'"), found);
-    // Nor does one without a time, where a time is asked for.
+    // With a time range, a source without a time column is skipped too.
     let found = Found { checked: 9, missing: 1, repaired: 1, ..Found::default() };
     assert_eq!(reconcile(&mut db, "'t', since => '2025-01-01', repair => true"), found);
     wait_for_empty_queue(&mut db);

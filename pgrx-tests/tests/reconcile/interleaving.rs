@@ -1,4 +1,5 @@
-//! What others do between two steps of a comparison: no object of a row that is there is deleted, and none waits for long.
+//! What other sessions do between two steps of a comparison: no object whose row exists is deleted, and none is delayed
+//! for long.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -9,7 +10,8 @@ use crate::support::{
     lose, mirrored, reconcile, reconcile_stopping, wait_for_empty_queue, well, write, Found,
 };
 
-/// A partitioned table with ten rows, mirrored, and tables that are to be partitions of it, and of one of its partitions.
+/// A mirrored partitioned table with ten rows, and tables that will become partitions of it and of one of its
+/// partitions.
 fn partitioned() -> (Stage, Client) {
     let stage = Stage::builder().start().unwrap();
     let mut db = stage.admin();
@@ -27,7 +29,7 @@ fn partitioned() -> (Stage, Client) {
     (stage, db)
 }
 
-/// Attach a partition, and fill it.
+/// Attaches a partition and fills it.
 const ATTACH: &str = "alter table t attach partition t_1 for values from (10) to (20);
                       insert into t values (11, 'theirs')";
 const ATTACH_BELOW: &str = "alter table t_2 attach partition t_21 for values from (20) to (30);
@@ -81,7 +83,7 @@ fn while_somebody_is_attaching_a_partition_nothing_is_deleted() {
         assert_eq!(stage.standin.index("t")[id]["v"], json!("theirs"));
         assert_eq!(reconcile(&mut db, "'t'"), well(rows + 1));
     }
-    // Once they are done, all is repaired.
+    // Once they have committed, everything is repaired.
     write(&stage, "t", "addObject", &[json!({"objectID": "12", "v": "?"})]);
     let found = Found { checked: 12, orphaned: 1, repaired: 1, ..Found::default() };
     assert_eq!(reconcile(&mut db, "'t', repair => true"), found);
@@ -91,8 +93,8 @@ fn while_somebody_is_attaching_a_partition_nothing_is_deleted() {
 fn a_row_that_is_moved_whenever_all_rows_are_looked_at_is_no_orphan() {
     let stage = Stage::builder().start().unwrap();
     let mut db = stage.admin();
-    // A row fills a page, so that an update puts it behind all others, where a look that has begun does not come. What it
-    // changes is of no interest to the index.
+    // A row fills a page, so an update moves it behind all others, where a scan that has begun does not reach it. The
+    // update does not affect the index.
     db.batch_execute(
         "create table t (who text primary key, v text, hits int not null default 0, pad text not null)
              with (autovacuum_enabled = off);
@@ -116,7 +118,7 @@ fn a_row_that_is_moved_whenever_all_rows_are_looked_at_is_no_orphan() {
 fn a_row_that_only_the_second_look_shows_is_left_to_its_own_change() {
     let (stage, mut db) = mirrored(Stage::builder(), "int", 5);
     write(&stage, "t", "addObject", &[json!({"objectID": "11", "v": "?"})]);
-    // It is looked for when it becomes a mismatch, when it is confirmed, and when it is repaired.
+    // It is looked up when it becomes a mismatch, when it is confirmed, and when it is repaired.
     let mut looks = 0;
     let found = reconcile_stopping(&stage, "between looks", "'t', repair => true", || {
         looks += 1;
@@ -134,11 +136,11 @@ fn a_row_that_only_the_second_look_shows_is_left_to_its_own_change() {
 fn changes_of_what_will_be_repaired_are_delivered_while_the_rest_is_compared() {
     let (stage, mut db) = mirrored(Stage::builder(), "int", 5);
     lose(&stage, "t", &["1", "2"]);
-    // The rows have been compared by then, and the index is about to be.
+    // The rows have been compared by now, and the index is next.
     let found = reconcile_stopping(&stage, "before orphans", "'t', repair => true", || {
         db.batch_execute("update t set v = 'new' where id = 1").unwrap();
         wait_until("the change", SOON, || stage.standin.index("t").contains_key("1"));
-        // What is under way is not repaired.
+        // What is in flight is not repaired.
         let under_way = "select sum(in_flight)::bigint from audit_algolia.queue_stats()";
         wait_until("its settlement", SOON, || db.query_one(under_way, &[]).unwrap().get::<_, i64>(0) == 0);
         false
@@ -182,7 +184,7 @@ fn a_table_that_takes_anothers_name_meanwhile_is_not_taken_for_it() {
 
 #[test]
 fn a_partition_attached_while_rows_are_being_read_is_looked_into_until_the_end() {
-    // Suspects are confirmed ten thousand at a time, the first of them while the table is still being read.
+    // Mismatches are confirmed ten thousand at a time, the first of them while the table is still being read.
     const ROWS: i64 = 21_000;
     let stage = Stage::builder().start().unwrap();
     let mut db = stage.admin();

@@ -1,4 +1,4 @@
-//! Ids of objects are read as keys: with nobody's rights but the owner's, and none is an orphan because it cannot be read.
+//! ObjectIDs are parsed as keys, with the owner's rights only. None is an orphan because it cannot be parsed.
 
 use audit_algolia_tests::stage::{one, Stage};
 use serde_json::json;
@@ -65,7 +65,7 @@ fn a_row_with_a_key_that_its_domain_would_not_take_any_more_is_no_orphan() {
         stage.wait_for_records(table, 5);
         wait_for_empty_queue(&mut db);
         assert_eq!(reconcile(&mut db, &format!("'{table}', repair => true")), well(5), "{table}");
-        // Nor is it deleted for being different.
+        // It is not deleted for being different either.
         let id = stage.standin.index(table).into_keys().find(|id| id.contains("k1")).unwrap();
         write(
             &stage,
@@ -78,7 +78,7 @@ fn a_row_with_a_key_that_its_domain_would_not_take_any_more_is_no_orphan() {
         wait_for_empty_queue(&mut db);
         let index = stage.standin.index(table);
         assert!(index.contains_key(&id) && !index.contains_key("junk"), "{table}");
-        // What has to be read within another value cannot be looked up, and is left as it is.
+        // A key part inside another value cannot be looked up, so the record is left as it is.
         let held = if table == "plain" { "x" } else { "old" };
         assert_eq!(index[&id]["v"], json!(held), "{table}");
         db.batch_execute(&format!("drop table {table}; drop type pair; drop domain key")).unwrap();

@@ -1,4 +1,4 @@
-//! What a session takes of memory to compare and repair is bounded by bytes, however large rows are and however many.
+//! The memory of a session that compares and repairs is bounded by bytes, however large and many the rows are.
 
 use audit_algolia_tests::memory::peak_of_session;
 use audit_algolia_tests::stage::{one, Stage, SOON};
@@ -31,10 +31,10 @@ fn comparing_and_repairing_large_rows_takes_no_more_than_a_few() {
         let plain = peak_of_session(&mut stage.admin()).unwrap();
         let taken = peak_of_session(&mut session).unwrap().saturating_sub(plain);
         assert!(taken <= MOST, "{mode}: {} MB, which is more than {} MB", taken >> 20, MOST >> 20);
-        // They are too large for the index, and wait no more.
+        // They are too large for the index, so they no longer wait.
         let dead = "select count(*) from audit_algolia.dead_letters";
         wait_until("dead letters", 3 * SOON, || one::<i64>(&mut db, dead) == ROWS);
-        // Now it is read what waits.
+        // Now the waiting records are read.
         let mut session = stage.admin();
         assert_eq!(reconcile(&mut session, &format!("'{name}'")), well(ROWS));
         let taken = peak_of_session(&mut session).unwrap().saturating_sub(plain);

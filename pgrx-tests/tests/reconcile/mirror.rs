@@ -1,4 +1,4 @@
-//! Mirrored tables: records without a row are found, too, and what is queued is a version.
+//! Mirrored tables: records without a row are found too, and repairs are queued as versions.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{lose, reconcile, wait_for_empty_queue, well, write, Found};
 
-/// A stage with ten rows of the table `t`, mirrored.
+/// A stage with the mirrored table `t` of ten rows.
 fn stage() -> (Stage, Client) {
     let stage = Stage::builder().start().unwrap();
     let mut db = stage.admin();
@@ -66,7 +66,7 @@ fn a_row_that_somebody_is_changing_is_left_to_them() {
     other
         .batch_execute("begin; update t set v = 'theirs' where id = 1; insert into t values (50, 'theirs')")
         .unwrap();
-    // The row they insert is about to be there: what the index has under its key is no orphan.
+    // They are about to commit the row, so the record under its key is no orphan.
     let found = Found { checked: 10, missing: 2, repaired: 1, ..Found::default() };
     assert_eq!(reconcile(&mut db, "'t', repair => true"), found);
     other.batch_execute("commit").unwrap();
@@ -89,7 +89,7 @@ fn a_repair_that_is_committed_late_does_not_come_over_later_changes() {
     db.batch_execute("begin").unwrap();
     let found = Found { checked: 10, missing: 2, orphaned: 2, repaired: 4, ..Found::default() };
     assert_eq!(reconcile(&mut db, "'t', repair => true"), found);
-    // No writer waits, and all of this but what is being repaired is delivered before the repairs are.
+    // No writer waits, and everything except what is being repaired is delivered before the repairs are.
     stage
         .admin()
         .batch_execute(

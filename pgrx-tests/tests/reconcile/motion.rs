@@ -1,4 +1,4 @@
-//! What is on its way is not missed, and what changes meanwhile is not misjudged.
+//! Records that are still being delivered do not count as missing, and rows that change meanwhile are judged correctly.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -82,7 +82,7 @@ fn what_is_delivered_and_not_yet_indexed_is_waited_for() {
     }
 }
 
-/// Has `work` done again and again by so many sessions while `look` runs.
+/// Repeats `work` in so many sessions while `look` runs.
 fn meanwhile(stage: &Stage, sessions: i32, work: impl Fn(&mut Client, i32, i32) + Sync, look: impl FnOnce()) {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -135,7 +135,7 @@ fn rows_written_meanwhile_are_neither_missed_nor_repaired() {
 fn a_mirror_in_motion_is_neither_misjudged_nor_spoilt() {
     let (stage, mut db) = stage(MIRROR);
     db.batch_execute("insert into t select n, 'x' from generate_series(1, 60) as n").unwrap();
-    // Each session has rows of its own, which come, change and go.
+    // Each session inserts, updates and deletes rows of its own.
     let write = |db: &mut Client, session: i32, round: i32| {
         let id = session + 3 * (round % 20) + 1;
         let statement = match round % 3 {
@@ -157,7 +157,7 @@ fn a_mirror_in_motion_is_neither_misjudged_nor_spoilt() {
     wait_for_empty_queue(&mut db);
     assert_same(&stage, &mut db);
 
-    // Now with something to be repaired, over and over.
+    // Now with something to repair, again and again.
     let lost: Vec<String> = (1..=60).map(|id| id.to_string()).collect();
     let lost: Vec<&str> = lost.iter().map(String::as_str).collect();
     meanwhile(&stage, 3, write, || {
@@ -172,7 +172,7 @@ fn a_mirror_in_motion_is_neither_misjudged_nor_spoilt() {
     assert_same(&stage, &mut db);
 }
 
-/// Asserts that the index holds the table's rows.
+/// Asserts that the index holds the rows of the table.
 #[track_caller]
 fn assert_same(stage: &Stage, db: &mut Client) {
     let rows = db.query("select id, v from t order by id::text collate \"C\"", &[]).unwrap();

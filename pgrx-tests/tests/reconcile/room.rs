@@ -1,4 +1,4 @@
-//! How many records of a mirrored table are repaired at a time.
+//! How many records of a mirrored table can be repaired at a time.
 
 use std::sync::{Arc, Mutex};
 

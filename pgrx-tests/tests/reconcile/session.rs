@@ -1,4 +1,4 @@
-//! The session asks Algolia by itself: without workers, at any time, and only for as long as it wants to know.
+//! The session asks Algolia itself: without workers, at any time, and no longer than it needs to.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use postgres::Client;
 
 use crate::support::{error, lose, mirrored, reconcile, try_reconcile, wait_for_empty_queue, well, Found};
 
-/// A stage with a hundred rows, delivered, of a mirrored table.
+/// A stage with a mirrored table of a hundred rows, which are delivered.
 fn stage(builder: StageBuilder) -> (Stage, Client) {
     mirrored(builder, "int", 100)
 }
@@ -24,13 +24,13 @@ fn fail_reads(stage: &Stage, fault: Fault, times: Times) {
     stage.standin.inject(FaultRule::new(fault, times).reads());
 }
 
-/// The threads of a process, its main thread included; none if it is no more.
+/// The threads of a process, including its main thread; none if it has ended.
 fn threads(pid: i32) -> Vec<PathBuf> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
     threads.map_or_else(|_| Vec::new(), |threads| threads.map(|thread| thread.unwrap().path()).collect())
 }
 
-/// A number in hexadecimal or decimal digits from the status of a process or thread.
+/// A hexadecimal or decimal number from the status of a process or thread.
 fn status(path: &str, name: &str, radix: u32) -> u64 {
     let status = std::fs::read_to_string(format!("{path}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
@@ -142,7 +142,7 @@ fn many_sessions_compare_at_a_time() {
     });
 }
 
-/// The server's handlers of signals belong to the main thread.
+/// PostgreSQL's signal handlers must run on the main thread.
 #[test]
 fn no_thread_of_a_session_takes_its_signals() {
     let (stage, _db) = stage(Stage::builder());
@@ -164,7 +164,7 @@ fn no_thread_of_a_session_takes_its_signals() {
     assert!(asking.join().unwrap().is_ok());
 }
 
-/// The library has a heap of its own for each thread, of 64 MB or more, unless it is told to do without.
+/// The C library reserves a heap of 64 MB or more for each thread, unless it is told not to.
 #[test]
 fn asking_reserves_little_address_space() {
     let (stage, _db) = stage(Stage::builder());

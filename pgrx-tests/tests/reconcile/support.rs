@@ -1,4 +1,4 @@
-//! What the tests of `reconcile` share: the call, and an index that somebody else has written to.
+//! Shared by the tests of `reconcile`: the call, and an index that somebody else has written to.
 
 use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -8,7 +8,7 @@ use serde_json::{json, Value};
 
 use crate::client;
 
-/// What `reconcile` returns.
+/// The result of `reconcile`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Found {
     pub(crate) checked: i64,
@@ -35,7 +35,7 @@ pub(crate) fn reconcile(db: &mut Client, arguments: &str) -> Found {
     try_reconcile(db, arguments).unwrap()
 }
 
-/// What is found where all is well.
+/// The result if everything is as it should be.
 pub(crate) fn well(checked: i64) -> Found {
     Found { checked, ..Found::default() }
 }
@@ -47,7 +47,7 @@ pub(crate) fn wait_for_empty_queue(db: &mut Client) {
     });
 }
 
-/// A stage with so many rows, delivered, of a mirrored table whose key has this type.
+/// A stage with a mirrored table of so many rows, which are delivered, whose key has this type.
 pub(crate) fn mirrored(builder: StageBuilder, key: &str, rows: usize) -> (Stage, Client) {
     let stage = builder.start().unwrap();
     let mut db = stage.admin();
@@ -62,7 +62,7 @@ pub(crate) fn mirrored(builder: StageBuilder, key: &str, rows: usize) -> (Stage,
     (stage, db)
 }
 
-/// Writes records to an index past the extension.
+/// Writes records to an index directly.
 pub(crate) fn write(stage: &Stage, index: &str, action: &str, records: &[Value]) {
     let requests: Vec<Value> =
         records.iter().map(|record| json!({"action": action, "body": record})).collect();
@@ -71,7 +71,7 @@ pub(crate) fn write(stage: &Stage, index: &str, action: &str, records: &[Value])
     assert_eq!(answer.status, 200, "{}", answer.text);
 }
 
-/// Takes records out of an index.
+/// Deletes records from an index directly.
 pub(crate) fn lose(stage: &Stage, index: &str, ids: &[&str]) {
     let records: Vec<Value> = ids.iter().map(|id| json!({ "objectID": id })).collect();
     write(stage, index, "deleteObject", &records);
@@ -86,8 +86,8 @@ pub(crate) fn error(result: Result<Found, postgres::Error>) -> (String, String, 
     (error.code().code().to_owned(), error.message().to_owned(), hint)
 }
 
-/// Calls `reconcile` in a session that stands still where it comes to a failpoint (see `src/pg/failpoint.rs`), and has
-/// `meanwhile` done each time; it says whether the session is to stop there once more, should it come by.
+/// Calls `reconcile` in a session that stops at a failpoint (see `src/pg/failpoint.rs`), and calls `meanwhile` each
+/// time. That returns whether the session should stop there again.
 #[track_caller]
 pub(crate) fn reconcile_stopping(
     stage: &Stage,
@@ -127,7 +127,7 @@ pub(crate) fn reconcile_stopping(
     })
 }
 
-/// Whether a process has stopped; who stops itself may only be about to.
+/// Whether a process has stopped. One that stops itself may be about to.
 fn is_stopped(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))

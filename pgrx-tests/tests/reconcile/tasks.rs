@@ -1,4 +1,4 @@
-//! What has been delivered counts once Algolia has indexed it: that is waited for, as long as it is of use.
+//! What was delivered counts once Algolia has indexed it. The comparison waits for that, for a limited time.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::support::{error, lose, reconcile, try_reconcile, wait_for_empty_queue, write, Found};
 
-/// A stage with ten rows, delivered, of which the index has lost one: so it is asked whether all has been indexed.
+/// A stage with ten delivered rows, of which the index has lost one. So the comparison checks whether everything was
+/// indexed.
 fn stage() -> (Stage, Client) {
     let stage = Stage::builder().start().unwrap();
     let mut db = stage.admin();
@@ -23,14 +24,14 @@ fn stage() -> (Stage, Client) {
     stage.wait_for_records("log", 10);
     wait_for_empty_queue(&mut db);
     lose(&stage, "log", &["1"]);
-    // What waits for ever fails.
+    // So that the test fails if it would wait for ever.
     db.batch_execute("set statement_timeout = '60s'").unwrap();
     (stage, db)
 }
 
 const LOST: Found = Found { checked: 10, missing: 1, different: 0, orphaned: 0, repaired: 0 };
 
-/// Has questions about tasks fail: of those that are asked of a table in append mode, only they name the index.
+/// Makes requests about tasks fail. In append mode, only they name the index.
 fn fail_tasks(stage: &Stage, fault: Fault) {
     stage.standin.inject(FaultRule::new(fault, Times::Always).reads().index("log"));
 }

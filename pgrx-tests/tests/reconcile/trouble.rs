@@ -1,4 +1,4 @@
-//! Algolia out of reach, keys without rights, filters and triggers that fail.
+//! Algolia is unreachable, keys lack rights, filters and triggers fail.
 
 use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
 use audit_algolia_tests::standin::{ApiKey, Fault, FaultRule, Times, ADMIN_KEY};
@@ -7,7 +7,7 @@ use postgres::Client;
 
 use crate::support::{error, lose, mirrored, reconcile, try_reconcile, wait_for_empty_queue, well, Found};
 
-/// A stage with a hundred rows, delivered, of a mirrored table.
+/// A stage with a mirrored table of a hundred rows, which are delivered.
 fn stage(builder: StageBuilder) -> (Stage, Client) {
     mirrored(builder, "int", 100)
 }
@@ -54,7 +54,7 @@ fn a_key_that_may_not_read_is_named() {
     for key in ["write-only", "no-browse"] {
         stage.cluster.set(&[("audit_algolia.api_key", key)]).unwrap();
         let refused = |found: &Result<Found, postgres::Error>| found.is_err();
-        // A session reads its settings anew between two statements.
+        // A session reads changed settings between two statements.
         wait_until("a refusal", SOON, || refused(&try_reconcile(&mut db, "'t'")));
         let (code, message, hint) = error(try_reconcile(&mut db, "'t'"));
         assert_eq!(code, "42501");
@@ -103,8 +103,8 @@ fn without_preload_or_configuration_there_is_an_error() {
     assert!(hints(&stage).contains("audit_algolia.application_id"));
 }
 
-/// A row that has left the window is looked at only to tell whether its object is an orphan, in memory that goes with the
-/// error.
+/// A row that is no longer in the range is read only to find out whether its object is an orphan, in a memory context
+/// that the error frees.
 #[test]
 fn a_filter_that_fails_in_the_last_look_ends_the_comparison_and_nothing_else() {
     let stage = Stage::builder().start().unwrap();

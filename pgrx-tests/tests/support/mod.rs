@@ -128,7 +128,7 @@ pub(crate) fn add(records: impl IntoIterator<Item = Value>) -> Value {
     records.into_iter().map(|body| json!({"action": "addObject", "body": body})).collect()
 }
 
-/// Ten records to search in, in index `t`.
+/// Ten records to search, in index `t`.
 pub(crate) fn catalogue(client: &Client) {
     let settings = json!({
         "attributesForFaceting": ["actor.id", "searchable(action)", "filterOnly(team)", "n"],

@@ -1,5 +1,5 @@
-//! When it is not known whether Algolia has taken a batch, it is sent again under the same objectIDs: the index holds each
-//! record once.
+//! If it is unknown whether Algolia has accepted a batch, it is sent again under the same objectIDs. The index holds
+//! each record once.
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ fn a_batch_taken_without_an_answer_is_sent_again() {
     }
 }
 
-/// Has a batch accepted while nothing can be deleted from the queue; returns the worker that waits to do so, and the
-/// session that keeps it waiting.
+/// Lets a batch be accepted while nothing can be deleted from the queue. Returns the worker that waits to do so, and
+/// the session that holds the lock.
 fn accepted_and_not_deleted(stage: &Stage) -> (i32, postgres::Client) {
     let mut db = staged(stage, "log");
     stage.standin.fault(None, Fault::HangFor(Duration::from_secs(60)), Times::Once);

@@ -1,4 +1,4 @@
-//! What a request looks like: how many rows, how many bytes, which headers.
+//! What a request contains: how many rows, how many bytes, which headers.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn small_commits_wait_for_each_other_when_they_may_linger() {
         .start()
         .unwrap();
     let mut db = staged(&stage, "log");
-    // A new index is read from end to end first, and that does not linger.
+    // A new index is first scanned completely, and that does not linger.
     insert(&mut db, "log", 1..=1);
     stage.wait_for_records("log", 1);
     for id in 2..=9 {

@@ -1,4 +1,5 @@
-//! What only a person can fix: told with its remedy, tried again now and then, and over when it is fixed.
+//! Failures that only a person can fix: they are reported with a remedy, retried at intervals, and over when they are
+//! fixed.
 
 use std::time::Duration;
 

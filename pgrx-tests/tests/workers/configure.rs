@@ -1,4 +1,4 @@
-//! `configure_index`: the settings arrive once and in their order, whatever happens, and never in the way of records.
+//! `configure_index`: settings are delivered once and in order, whatever happens, and never delay records.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use serde_json::{Map, Value};
 
 use crate::support::*;
 
-/// A stage that is quick to try again.
+/// A stage that retries after short pauses.
 fn builder() -> StageBuilder {
     Stage::builder().setting("audit_algolia.retry_min", "10ms").setting("audit_algolia.retry_max", "100ms")
 }
 
-/// The settings that the stand-in was sent for an index, in order of arrival.
+/// The settings that were sent to the stand-in for an index, in order of arrival.
 fn puts(standin: &Standin, index: &str) -> Vec<Value> {
     let path = format!("/1/indexes/{index}/settings?forwardToReplicas=false");
     let requests = standin.requests();
@@ -53,7 +53,7 @@ fn an_index_gets_the_settings_that_were_shown() {
     let mut db = staged(&stage, "log");
     let mut other = stage.admin();
     other.batch_execute("begin; select audit_algolia.configure_index('log'); rollback").unwrap();
-    // Before the first row, and in the transaction of the watch itself.
+    // Before the first row, and in the same transaction as the watch.
     db.batch_execute(
         "begin;
          select audit_algolia.unwatch('log');
@@ -88,7 +88,7 @@ fn settings_that_fail_are_tried_again_and_keep_no_records_waiting() {
         stage.wait_for_records("log", round as usize);
         stage.wait_for_records("other", round as usize);
     }
-    // The settlement comes after the arrival.
+    // The settlement follows the arrival.
     wait_for_state(&mut db, "log", "idle");
     let seen = queue(&mut db, "log");
     assert!(seen.last_error.contains("503"), "{}", seen.last_error);
@@ -130,7 +130,7 @@ fn settings_under_way_survive_whatever_ends_the_server_or_a_worker() {
         stage.standin.clear_faults();
         stage.standin.reset();
     }
-    // Arrived, and the worker ends before it could say so.
+    // The settings have arrived, but the worker ends before it can store that.
     for point in ["after sending settings", "before settlement"] {
         for action in ["error", "kill"] {
             let file = stage.cluster.data_dir().join("audit_algolia.failpoint");
@@ -141,7 +141,7 @@ fn settings_under_way_survive_whatever_ends_the_server_or_a_worker() {
             });
             wait_until(point, SOON, || !file.exists());
             if action == "kill" {
-                // The server ends all sessions when it notices; one begun before that would break.
+                // The server ends all sessions when it notices. A session that began before would break.
                 wait_until("the restart", SOON, || witness.batch_execute("select 1").is_err());
             }
             let mut db = stage.session();
@@ -178,7 +178,7 @@ fn newer_settings_wait_for_older_ones_under_way_and_win() {
     assert_eq!(stage.standin.in_hang(), 1, "the older request is still under way");
     stage.standin.clear_faults();
     wait_for_settings(&stage, &mut db);
-    // Of those that nobody had begun to send only the last is.
+    // Of those that were not being sent yet, only the last one is.
     assert_eq!(puts(&stage.standin, "log"), [old, newest.pop().unwrap()]);
 }
 
@@ -211,7 +211,7 @@ fn refused_settings_are_dead_letters_until_somebody_acts() {
     stage.wait_for_records("log", 1);
     assert_eq!(puts(&stage.standin, "log").len(), 1, "not tried again");
 
-    // Refused once more, put back once more.
+    // Refused again and put back again.
     fail_settings(&stage, refusal(), Times::Once);
     assert_eq!(one::<i64>(&mut db, "select audit_algolia.redrive()"), 1);
     wait_until("another dead letter", SOON, || queue(&mut db, "log").dead_total == 2);
@@ -220,7 +220,7 @@ fn refused_settings_are_dead_letters_until_somebody_acts() {
     wait_for_settings(&stage, &mut db);
     assert_eq!(queue(&mut db, "log").dead, 0);
 
-    // New ones take the place of refused ones.
+    // New ones replace refused ones.
     fail_settings(&stage, refusal(), Times::Once);
     configure(&mut db);
     wait_until("a third dead letter", SOON, || queue(&mut db, "log").dead == 1);
@@ -238,7 +238,7 @@ fn a_key_that_may_only_write_records_goes_on_writing_them() {
         .start()
         .unwrap();
     drop(staged(&stage, "log"));
-    // At a reload the worker may take the settings up before it has read the key.
+    // After a reload, the worker may read the settings to send before it reads the key.
     let begin_with = |key: &str| {
         stage.cluster.set(&[("audit_algolia.api_key", key)]).unwrap();
         stage.cluster.restart(StopMode::Fast).unwrap();
@@ -331,7 +331,7 @@ fn whoever_holds_the_settings_locked_holds_up_no_records() {
     let stage = builder().setting("audit_algolia.workers", 1).start().unwrap();
     let mut db = staged(&stage, "log");
     let mut slow = stage.admin();
-    // Settings are on their way while somebody is about to want others, and does not.
+    // Settings are in flight while another session is about to request others, and rolls back.
     fail_settings(&stage, Fault::HangFor(Duration::from_secs(60)), Times::Once);
     configure(&mut db);
     wait_until("a hanging request", SOON, || stage.standin.in_hang() == 1);
@@ -343,7 +343,7 @@ fn whoever_holds_the_settings_locked_holds_up_no_records() {
     assert!(!is_settled(&mut db));
     slow.batch_execute("rollback").unwrap();
     wait_for_settings(&stage, &mut db);
-    // Nor does it matter when they are refused meanwhile.
+    // A refusal meanwhile does not matter either.
     fail_settings(&stage, Fault::error(400, "no"), Times::Always);
     db.batch_execute("select audit_algolia.pause('log'), audit_algolia.configure_index('log')").unwrap();
     slow.batch_execute("begin; lock table audit_algolia.dead_letter").unwrap();

@@ -12,8 +12,8 @@ use crate::support::*;
 const WRITERS: i64 = 8;
 const TRANSACTIONS: i64 = 60;
 
-/// One writer's transactions: small ones, some of them rolled back, some with a savepoint rolled back.
-/// Returns the ids that were committed.
+/// One writer's transactions: small ones, some of them rolled back, some with a savepoint rolled back. Returns the
+/// committed ids.
 fn write(stage: &Stage, writer: i64, seed: u64) -> Vec<i64> {
     let mut dice = fastrand(seed ^ writer as u64);
     let mut db = stage.admin();
@@ -48,7 +48,7 @@ fn write(stage: &Stage, writer: i64, seed: u64) -> Vec<i64> {
     kept
 }
 
-/// A small sequence that the seed fixes.
+/// A small sequence that the seed determines.
 fn fastrand(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     move || {

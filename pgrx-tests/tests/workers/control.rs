@@ -1,4 +1,4 @@
-//! pause, resume, flush, reset_stats, and the words the statistics have for what is going on.
+//! pause, resume, flush, reset_stats, and the states in the statistics.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -23,7 +23,7 @@ fn a_pause_holds_until_it_is_resumed() {
     db.batch_execute("select audit_algolia.resume('other')").unwrap();
     stage.wait_for_records("other", 10);
     stays_true("nothing sent", Duration::from_millis(200), || sent(&stage.standin, "log").is_empty());
-    // A pause that is rolled back is none, nor is a resumption.
+    // A pause that is rolled back has no effect, and neither has a resume.
     db.batch_execute("begin; select audit_algolia.resume(); rollback").unwrap();
     stays_true("nothing sent", Duration::from_millis(200), || sent(&stage.standin, "log").is_empty());
     db.batch_execute("select audit_algolia.resume()").unwrap();
@@ -44,7 +44,7 @@ fn a_row_committed_after_a_pause_waits_whatever_the_workers_are_doing() {
     let rounds = AtomicUsize::new(0);
     let is_there = |n| stage.standin.arrivals().iter().any(|row| row.object_id == format!("late:{n}"));
     thread::scope(|scope| {
-        // Ends by itself, also when the test has failed: a few statements for each round.
+        // Ends by itself, even if the test has failed: a few statements for each round.
         scope.spawn(|| {
             let mut db = stage.admin();
             for first in (1..=50_000).step_by(100) {

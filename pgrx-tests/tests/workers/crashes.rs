@@ -1,4 +1,4 @@
-//! A record over which a worker crashes keeps neither the server nor its neighbours: it is found, and given up.
+//! A record that crashes a worker blocks neither the server nor its neighbours: it is found, and becomes a dead letter.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use postgres::Client;
 
 use crate::support::*;
 
-/// As many crashes, one after the other, take their time.
+/// So many crashes, one after the other, take time.
 const LONG: Duration = Duration::from_secs(120);
 
 fn stage(workers: usize) -> Stage {
@@ -19,26 +19,26 @@ fn stage(workers: usize) -> Stage {
         .setting("audit_algolia.workers", workers)
         .setting("audit_algolia.retry_min", "10ms")
         .setting("audit_algolia.retry_max", "100ms")
-        // So long objects are held after a crash.
+        // This is how long objects are held after a crash.
         .setting("audit_algolia.request_timeout", "1s")
         .start()
         .unwrap()
 }
 
-/// Has each worker abort that is about to send a batch with the text in it, for as long as the file is there.
+/// Makes each worker abort that is about to send a batch with this text, while the file exists.
 fn abort_over(stage: &Stage, text: &str) -> std::path::PathBuf {
     let file = stage.cluster.data_dir().join("audit_algolia.failpoint");
     std::fs::write(&file, format!("sending {text} abort")).unwrap();
     file
 }
 
-/// A number from the server, as soon as there is one that answers.
+/// A number from the server, as soon as one answers.
 fn number(stage: &Stage, query: &str) -> Option<i64> {
     let mut db = stage.cluster.connect("postgres", "postgres").ok()?;
     Some(db.query_one(query, &[]).ok()?.get(0))
 }
 
-/// Runs statements over whose commit a worker crashes: that may be before the session has its answer.
+/// Runs statements after whose commit a worker crashes, possibly before the session gets its answer.
 fn run_into_a_crash(db: &mut Client, statements: &str) {
     if let Err(error) = db.batch_execute(statements) {
         assert!(error.is_closed() || error.code() == Some(&SqlState::CRASH_SHUTDOWN), "{error}");
@@ -108,7 +108,7 @@ fn rows_on_their_way_when_another_process_crashes_are_sent_again_at_once() {
     let stage = stage(1);
     let mut db = staged(&stage, "log");
     for crash in 1..=4 {
-        // It is alone on its way each time.
+        // It is sent alone each time.
         let requests = stage.standin.request_count();
         stage.standin.fault(None, Fault::Hang, Times::Count(1000));
         if crash == 1 {

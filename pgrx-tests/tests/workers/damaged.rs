@@ -1,5 +1,5 @@
-//! Records that the server itself cannot read any more: each waits by itself, nobody waits for it, and it goes out when the
-//! damage has been fixed.
+//! Records that PostgreSQL can no longer read: each waits separately, delays nothing else, and is delivered when the
+//! damage is repaired.
 
 use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -7,7 +7,7 @@ use postgres::Client;
 
 use crate::support::*;
 
-/// How much a note has that is not kept within the row.
+/// The length of a note that is not stored within the row.
 const LONG: usize = 20_000;
 
 fn stage() -> StageBuilder {
@@ -36,15 +36,15 @@ fn insert_long(db: &mut Client, ids: std::ops::RangeInclusive<i64>) {
     db.execute(&insert, &[ids.start(), ids.end()]).unwrap();
 }
 
-/// The queue's table of long values.
+/// The TOAST table of the queue.
 fn toast(db: &mut Client) -> String {
     one(db, "select reltoastrelid::regclass::text from pg_class where oid = 'audit_algolia.queue'::regclass")
 }
 
-/// Takes a piece of the record of the row with this id away.
+/// Deletes a chunk of the record of the row with this id.
 fn damage(db: &mut Client, id: i64, piece: i32) {
     let toast = toast(db);
-    // Values get their numbers in the order of the rows.
+    // Values get their chunk ids in the order of the rows.
     let place: String = one(
         db,
         &format!(
@@ -57,7 +57,7 @@ fn damage(db: &mut Client, id: i64, piece: i32) {
     db.batch_execute(&format!("select surgery.heap_force_kill('{toast}', array['{place}'::tid])")).unwrap();
 }
 
-/// Writes the record of the row with this id anew, the only one that is left of the first rows.
+/// Writes the record of the row with this id again. It is the only one that is left of the first rows.
 fn fix(db: &mut Client, id: i64) {
     let fixed = db.execute(
         &format!(
@@ -69,7 +69,7 @@ fn fix(db: &mut Client, id: i64) {
     assert_eq!(fixed.unwrap(), 1);
 }
 
-/// What is told of the record, and in which way it is counted.
+/// Asserts what is reported of the record, and how it is counted.
 #[track_caller]
 fn assert_alone(db: &mut Client) {
     wait_until("nothing but the damaged record waits", SOON, || {
@@ -130,7 +130,7 @@ fn a_newer_version_makes_up_for_a_damaged_one() {
 
 #[test]
 fn a_damaged_record_that_is_too_large_waits_by_itself_until_it_can_be_buried() {
-    // Its beginning can be read, the rest cannot.
+    // The beginning can be read, the rest cannot.
     for piece in [0, 9] {
         let stage = stage().setting("audit_algolia.max_record_bytes", "10kB").start().unwrap();
         let mut db = stage.admin();

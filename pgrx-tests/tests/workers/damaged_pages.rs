@@ -1,5 +1,4 @@
-//! Pages of the queue that the server itself cannot read any more: what is on them waits by itself, and nothing else waits
-//! for it.
+//! Pages of the queue that PostgreSQL can no longer read: the rows on them wait separately, and delay nothing else.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -11,10 +10,10 @@ use postgres::Client;
 
 use crate::support::*;
 
-/// As much of a record that each of its pieces, of which a page holds four, is as long as it may be.
+/// The length of a record whose chunks, four to a page, are as long as possible.
 const LONG: usize = 20_000;
 const PAGE: u64 = 8192;
-/// As much of a page as tells what is where on it.
+/// The part of a page that describes its contents.
 const HEADER: usize = 24;
 
 fn stage() -> StageBuilder {
@@ -23,7 +22,7 @@ fn stage() -> StageBuilder {
         .setting("audit_algolia.workers", 1)
         .setting("audit_algolia.retry_min", "20ms")
         .setting("audit_algolia.retry_max", "500ms")
-        // As long as versions wait that were queued before the server started.
+        // This is how long versions wait that were queued before the server started.
         .setting("audit_algolia.request_timeout", "1s")
 }
 
@@ -35,7 +34,7 @@ struct DamagedPage {
 }
 
 impl DamagedPage {
-    /// Damages it, with the server stopped meanwhile.
+    /// Damages it while the server is stopped.
     fn new(stage: &Stage, mut db: Client, table: &str, block: i64) -> DamagedPage {
         let file: String = one(&mut db, &format!("select pg_relation_filepath('{table}')"));
         drop(db);
@@ -60,7 +59,7 @@ impl DamagedPage {
     }
 }
 
-/// A table whose records are not kept within their rows.
+/// A table whose records are not stored within their rows.
 fn watch_long(db: &mut Client, mode: &str) {
     db.batch_execute(&format!(
         "create table log (id bigint primary key, note text);
@@ -78,13 +77,13 @@ fn insert_long(db: &mut Client, ids: std::ops::RangeInclusive<i64>) {
     db.execute(&insert, &[ids.start(), ids.end()]).unwrap();
 }
 
-/// The table in which a table keeps long values, and a page of it that holds nothing but pieces of the `place`th of them.
+/// The TOAST table of a table, and a page of it that contains only chunks of the value at `place`.
 fn page_of_value(db: &mut Client, table: &str, place: i64) -> (String, i64) {
     let toast: String = one(
         db,
         &format!("select reltoastrelid::regclass::text from pg_class where oid = '{table}'::regclass"),
     );
-    // Values get their numbers in the order of the rows.
+    // Values get their chunk ids in the order of the rows.
     let block = one(
         db,
         &format!(
@@ -103,7 +102,7 @@ fn times_sent(stage: &Stage, id: i64) -> usize {
     sent(&stage.standin, "log").into_iter().filter(|sent| *sent == id).count()
 }
 
-/// What is told of the object that cannot be settled, of which so many versions wait.
+/// Asserts what is reported of the object that cannot be settled, of which so many versions wait.
 #[track_caller]
 fn assert_alone(db: &mut Client, versions: i64) {
     wait_until("nothing but the object with the damaged version waits", SOON, || {
@@ -132,7 +131,7 @@ fn an_object_whose_older_version_is_on_a_damaged_page_holds_up_no_other() {
     db.batch_execute("select audit_algolia.resume('log')").unwrap();
     wait_until("all objects", SOON, || stage.standin.index("log").len() == 9);
     assert_alone(&mut db, 2);
-    // It is tried again, and nothing else is.
+    // It is retried, and nothing else is.
     let before = times_sent(&stage, 5);
     wait_until("other attempts", SOON, || times_sent(&stage, 5) > before + 1);
     insert_long(&mut db, 11..=20);
@@ -207,7 +206,7 @@ fn an_index_whose_rows_are_on_a_damaged_page_holds_up_no_other() {
     wait_until("the sound index", SOON, || stage.standin.index("sound").len() == 500);
     wait_until("it is told", SOON, || queue(&mut db, "broken").last_error.contains("XX001"));
     wait_for_state(&mut db, "broken", "backing off");
-    // Later rows of the sound index are not cut into small batches for it.
+    // Later rows of the undamaged index are not split into small batches because of it.
     let before = stage.standin.requests().len();
     insert(&mut db, "sound", 501..=1000);
     wait_until("later rows", SOON, || stage.standin.index("sound").len() == 1000);

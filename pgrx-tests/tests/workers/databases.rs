@@ -1,4 +1,4 @@
-//! Several databases, and what may be done to them while they are served.
+//! Several databases, and what can be done to them while they are served.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn add(stage: &Stage, db: &mut Client, name: &str) -> Client {
     client
 }
 
-/// Runs the statement and asserts that nobody had to wait for workers.
+/// Runs the statement and asserts that it did not have to wait for workers.
 #[track_caller]
 fn at_once(db: &mut Client, statement: &str) {
     let time = took(|| db.batch_execute(statement).unwrap());
@@ -71,7 +71,7 @@ fn a_served_database_is_copied_and_the_copy_is_served_too() {
     let (stage, mut db, mut shop) = with_shop();
     insert(&mut shop, "sales", 1..=10);
     stage.wait_for_records("sales", 10);
-    // What has arrived and is not settled when the workers leave is sent again, by both.
+    // What has arrived but is not settled when the workers end is sent again, by both.
     wait_for_empty_queue(&mut shop);
     drop(shop);
     at_once(&mut db, "create database copy template shop");
@@ -123,7 +123,7 @@ fn a_name_in_the_list_counts_at_the_moment_of_the_rename() {
     drop(add(&stage, &mut db, "shop"));
     assert!(workers(&mut db, "postgres").is_empty());
     at_once(&mut db, "alter database shop rename to hidden");
-    // A process may come and look, or take a moment to end; none delivers.
+    // A process may look at the database or take a moment to end, but none delivers.
     let mut hidden = stage.cluster.client("hidden", "postgres");
     insert(&mut hidden, "sales", 1..=10);
     drop(hidden);
@@ -138,7 +138,7 @@ fn a_name_in_the_list_counts_at_the_moment_of_the_rename() {
 #[test]
 fn a_drop_that_fails_lets_the_workers_back_in() {
     let (stage, mut db, mut shop) = with_shop();
-    // The session `shop` is in the way; the server itself waits five seconds for it.
+    // The session in `shop` blocks it; PostgreSQL waits five seconds for it.
     assert!(db.batch_execute("drop database shop").is_err());
     wait_for_workers(&mut db, "shop", 2);
     insert(&mut shop, "sales", 1..=10);
@@ -230,10 +230,10 @@ fn a_template_is_left_alone_and_whoever_may_create_databases_copies_it() {
         assert_eq!(refused.unwrap_err().code().unwrap().code(), "42501");
         assert_eq!(workers(&mut db, "shop").len(), 2, "nobody leaves for somebody who may not copy it");
     }
-    // Behind the launcher's back, so that the workers are most likely still there.
+    // Without the launcher's knowledge, so that the workers are probably still running.
     db.batch_execute("update pg_database set datistemplate = true where datname = 'shop'").unwrap();
     at_once(&mut stage.cluster.client("postgres", "maker"), "create database copy template shop");
-    // As the server's own statement makes a template, and no template.
+    // As PostgreSQL's own statement turns a database into a template and back.
     db.batch_execute("alter database shop is_template false").unwrap();
     wait_for_workers(&mut db, "shop", 2);
     db.batch_execute("alter database shop is_template true").unwrap();

@@ -1,4 +1,4 @@
-//! Records that Algolia will not have stop nobody but themselves, and can be put back.
+//! Records that Algolia refuses delay nothing else, and can be put back.
 
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
@@ -9,10 +9,10 @@ use postgres::Client;
 
 use crate::support::*;
 
-/// The stand-in takes records of so many bytes.
+/// The maximum record size of the stand-in.
 const LIMIT: usize = 1000;
 
-/// A stage whose Algolia takes records of so many bytes, while the extension sends larger ones.
+/// A stage whose Algolia has a maximum record size, while the extension sends larger records.
 pub(crate) fn strict() -> StageBuilder {
     Stage::builder().standin(|standin| standin.max_record_bytes = LIMIT)
 }
@@ -55,7 +55,8 @@ pub(crate) fn dead(db: &mut Client, index: &str) -> Vec<i64> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Waits until the queue of an index is empty, and asserts that its rows have arrived or died as they should.
+/// Waits until the queue of an index is empty, and asserts that its rows have been delivered or are dead letters as
+/// they should be.
 #[track_caller]
 fn assert_only_these_die(stage: &Stage, db: &mut Client, index: &str, rows: i64, poison: &[i64]) {
     wait_until("an empty queue", SOON, || queue(db, index).queued == 0);
@@ -98,7 +99,7 @@ fn a_batch_of_nothing_but_poison_dies_as_soon_as_the_next_row_arrives() {
     let mut db = staged(&stage, "log");
     let poison: Vec<i64> = (1..=120).collect();
     insert_with_poison(&mut db, "log", 1..=120, &poison);
-    // Nobody is named and nothing is taken: it could be the index.
+    // No record is named and none is accepted, so the fault could be the index's.
     wait_until("doubts", SOON, || queue(&mut db, "log").last_error.contains("names no record"));
     assert_eq!(queue(&mut db, "log").queued, 120);
     insert(&mut db, "log", 121..=121);
@@ -156,7 +157,8 @@ fn poison_in_every_batch_holds_up_neither_fresh_rows_nor_other_indices() {
 fn a_record_too_large_by_our_own_measure_is_not_sent() {
     let stage = Stage::builder().setting("audit_algolia.max_record_bytes", 200).start().unwrap();
     let mut db = staged(&stage, "log");
-    // {"objectID":"1","note":"…"} has 26 bytes around the note; an accented letter has two in UTF-8, a quote is escaped.
+    // {"objectID":"1","note":"…"} has 26 bytes around the note. An accented letter has two in UTF-8, and a quote is
+    // escaped.
     db.batch_execute(
         "insert into log values
              (1, repeat('x', 174)), (2, repeat('x', 175)), (3, repeat('é', 87)), (4, repeat('é', 88)),
@@ -174,7 +176,7 @@ fn a_record_too_large_by_our_own_measure_is_not_sent() {
     let error: String = letter.get(2);
     assert_eq!(error, "record has 201 bytes, more than audit_algolia.max_record_bytes = 200 allows");
     assert_eq!(stage.standin.request_count(), 1, "nothing that is too large was sent");
-    // The limit follows a reload, and what died is delivered after all.
+    // The limit follows a reload, and dead letters can be delivered after all.
     stage.cluster.set(&[("audit_algolia.max_record_bytes", "300")]).unwrap();
     wait_until("the new limit", SOON, || {
         one::<i64>(&mut db, "select audit_algolia.redrive('log')");
@@ -199,7 +201,7 @@ fn a_refused_record_has_as_many_attempts_as_it_is_given() {
     wait_until("the end of it", SOON, || queue(&mut db, "log").dead == 1);
     assert_eq!(one::<i32>(&mut db, "select attempts from audit_algolia.dead_letters"), 3);
     assert_only_these_die(&stage, &mut db, "log", 100, &[50]);
-    // Outages do not count, and one that is taken at last does not die.
+    // Outages do not count, and a record that is accepted in the end does not become a dead letter.
     stage.standin.fault(None, Fault::error(503, "down"), Times::Count(20));
     insert(&mut db, "log", 101..=101);
     stage.wait_for_records("log", 100);
@@ -240,7 +242,7 @@ fn the_dead_are_counted_again_after_a_crash() {
     stage.cluster.kill_backend(worker, Signal::SIGKILL).unwrap();
     wait_until("the crash", SOON, || db.batch_execute("select 1").is_err());
     let mut db = stage.session();
-    // The crash undid the move to the dead letters: it is made again.
+    // The crash undid the move to the dead letters, so it is repeated.
     wait_until("the dead", SOON, || queue(&mut db, "log").dead == 2 && dead(&mut db, "log") == [3, 4]);
     insert(&mut db, "log", 31..=31);
     stage.wait_for_records("log", 29);

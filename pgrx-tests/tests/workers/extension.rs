@@ -1,4 +1,4 @@
-//! The extension comes and goes, and so do its workers.
+//! The extension is created and dropped, and its workers start and stop with it.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::standin::{Fault, Times};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::*;
 
-/// Runs the statement, and asserts that the workers of `postgres` are gone at once.
+/// Runs the statement, and asserts that the workers of `postgres` end at once.
 #[track_caller]
 fn assert_workers_go(db: &mut Client, statement: &str) {
     let time = took(|| {
@@ -117,7 +117,7 @@ fn an_extension_rolled_back_leaves_nothing_running() {
     db.batch_execute("rollback").unwrap();
     stays_true("no worker", Duration::from_millis(500), || workers(&mut db, "postgres").is_empty());
     assert!(stage.standin.requests().is_empty());
-    // And the other way round: a drop that is rolled back changes nothing.
+    // The other way round: a drop that is rolled back changes nothing.
     assert_workers_come(&mut db, "create extension audit_algolia");
     watch(&mut db, "log");
     db.batch_execute("begin; drop extension audit_algolia cascade; rollback").unwrap();
@@ -133,7 +133,7 @@ fn other_extensions_are_none_of_our_business() {
     let before = workers(&mut db, "postgres");
     db.batch_execute("drop extension plpgsql; create extension plpgsql; drop extension plpgsql").unwrap();
     stays_true("the same workers", Duration::from_millis(700), || workers(&mut db, "postgres") == before);
-    // The launcher's book is in order: a worker that goes is replaced.
+    // The launcher's records are correct: a worker that ends is replaced.
     db.execute("select pg_terminate_backend($1)", &[&before[1]]).unwrap();
     wait_until("another worker", SOON, || {
         let now = workers(&mut db, "postgres");

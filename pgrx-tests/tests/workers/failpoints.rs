@@ -1,5 +1,5 @@
-//! Processes that end, or run out of disk, at the worst moment: between any two steps of a row's way nothing is lost, and
-//! nothing is sent that has not committed.
+//! Processes that end, or run out of disk space, at the worst moment: between any two steps of delivery nothing is
+//! lost, and nothing is sent that was not committed.
 
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::{Stage, SOON};
@@ -8,14 +8,14 @@ use nix::sys::signal::Signal;
 
 use crate::support::*;
 
-/// The stand-in takes records of so many bytes.
+/// The maximum record size of the stand-in.
 const LIMIT: usize = 1000;
 
-/// Where a counter has read a part of the rows.
+/// Where a counter has read part of the rows.
 const MIDDLE: &str = "in the middle of a count";
 const COUNTER: &str = "select pid from pg_stat_activity where backend_type = 'audit_algolia counter'";
 
-/// Orders what the next process does that comes to a failpoint; see `src/pg/failpoint.rs`.
+/// Orders what the next process does that reaches a failpoint; see `src/pg/failpoint.rs`.
 fn order(stage: &Stage, point: &str, action: &str) {
     std::fs::write(stage.cluster.data_dir().join("audit_algolia.failpoint"), format!("{point} {action}"))
         .unwrap();
@@ -50,12 +50,13 @@ fn whatever_ends_a_worker_at_whatever_moment_each_row_is_in_the_index_once() {
     let stage = stage();
     drop(staged(&stage, "log"));
     let (mut next, mut poison) = (1, Vec::new());
-    // An error makes the next start of a worker wait; a restart of the server by a kill does away with that.
+    // After an error, the next start of a worker is delayed. A kill restarts the server, which ends the delay.
     for point in points {
         for action in ["error", "kill"] {
             let mut witness = stage.session();
             order(&stage, point, action);
-            // Whether the insert has committed when its session breaks is not known: so it is made until one is through.
+            // If the session of the insert breaks, it is unknown whether the insert has committed. So it is repeated
+            // until one succeeds.
             wait_until("an insert", SOON, || {
                 let insert = "insert into log
                      select n, case when n = $1 then repeat('x', 2000) else 'note ' || n end
@@ -136,12 +137,12 @@ fn a_count_that_is_cut_short_is_made_again() {
     for action in ["error", "kill"] {
         let mark = stage.cluster.log_mark();
         stage.cluster.stop(StopMode::Fast).unwrap();
-        // While the server is down: a count that is still under way would follow the order.
+        // While the server is down. Otherwise a count that is still running would follow the order.
         order(&stage, "in count", action);
         stage.cluster.start().unwrap();
         wait_until_carried_out(&stage, "in count");
         if action == "kill" {
-            // The server ends all sessions when it notices; one begun before that would break.
+            // The server ends all sessions when it notices. A session that began before would break.
             let restarts = "all server processes terminated; reinitializing";
             wait_until("the restart", SOON, || stage.cluster.log_since(mark).contains(restarts));
         }
@@ -202,7 +203,7 @@ fn rows_that_come_past_capture_in_a_prepared_transaction_are_found_when_it_is_co
     db.batch_execute("select audit_algolia.pause('log')").unwrap();
     wait_for_state(&mut db, "log", "paused");
     insert(&mut db, "log", 1..=1);
-    // Until a first count is over, statistics look into the tables themselves.
+    // Until a first count has finished, statistics read the tables themselves.
     order(&stage, MIDDLE, "stop");
     db.batch_execute("copy audit_algolia.queue from program 'true'").unwrap();
     wait_until_carried_out(&stage, MIDDLE);

@@ -1,4 +1,4 @@
-//! An index in trouble is its own trouble.
+//! Trouble with one index does not affect the others.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn one_request_at_a_time() -> StageBuilder {
         .setting("audit_algolia.request_timeout", "300ms")
 }
 
-/// Queues a backlog for the index `bad`, then sees how long rows of `good` take.
+/// Queues a backlog for the index `bad`, then measures how long rows of `good` take.
 #[track_caller]
 fn assert_good_gets_through(stage: &Stage) {
     let mut db = stage.admin();

@@ -1,4 +1,4 @@
-//! While Algolia hangs, the server is as free as if nothing were being delivered.
+//! While Algolia hangs, the server works as if nothing were being delivered.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use audit_algolia_tests::wait::{stays_true, wait_until};
 
 use crate::support::*;
 
-/// A stage with rows in every request the workers may have in flight.
+/// A stage in which all requests that the workers may have in flight hang.
 fn hanging() -> Stage {
     let stage = Stage::builder()
         .setting("audit_algolia.workers", 2)
@@ -40,7 +40,7 @@ fn no_transaction_is_open_while_the_network_is_waited_for() {
         select count(*) from pg_locks as l join pg_stat_activity as a using (pid)
         where a.backend_type like 'audit_algolia%' and l.locktype <> 'virtualxid'";
     assert_eq!(one::<i64>(&mut db, locks), 0);
-    // Rows are not locked either: whoever wants to look at them may.
+    // Rows are not locked either: anybody can read them.
     let rows = "select count(*) from (select from audit_algolia.queue for update nowait) as q";
     assert_eq!(one::<i64>(&mut db, rows), 510);
 }

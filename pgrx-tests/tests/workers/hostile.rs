@@ -1,4 +1,4 @@
-//! Settings that an administrator has made for everybody, and that must not reach the workers.
+//! Settings that an administrator has made for all sessions, and that must not affect the workers.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::standin::{Fault, Times};
@@ -6,7 +6,7 @@ use audit_algolia_tests::wait::wait_until;
 
 use crate::support::*;
 
-/// What is set for the server, the database and the role at once.
+/// What is set for the server, the database and the role at the same time.
 const SETTINGS: [(&str, &str); 12] = [
     ("statement_timeout", "1ms"),
     ("lock_timeout", "1ms"),
@@ -33,7 +33,7 @@ fn settings_made_for_everybody_do_not_reach_the_workers() {
          create table evil.queue (like audit_algolia.queue)",
     )
     .unwrap();
-    // What a session sets for itself comes before what is set for everybody.
+    // What a session sets itself takes precedence.
     let sane = "set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0;
          set idle_session_timeout = 0; set session characteristics as transaction read write;
          set default_transaction_isolation = 'read committed'; set search_path = public;
@@ -49,14 +49,14 @@ fn settings_made_for_everybody_do_not_reach_the_workers() {
             stage.cluster.set(&[(name, value)]).unwrap();
         }
     }
-    // Workers that begin under all that.
+    // Workers that start with all that.
     replace_workers(&mut db, "postgres");
     stage.standin.fault(None, Fault::error(503, "down"), Times::Count(3));
     insert(&mut db, "log", 1..=5000);
     stage.wait_for_records("log", 5000);
     wait_for_empty_queue(&mut db);
     assert_holds(&stage.standin, "log", 1..=5000);
-    // A lock that lasts is waited for, not given up.
+    // A lock that is held for long is waited for.
     holder.batch_execute("begin; lock table audit_algolia.queue in share mode").unwrap();
     let log = stage.cluster.log();
     for fault in ["canceling statement", "terminating connection due to idle", "read-only transaction"] {
@@ -105,7 +105,7 @@ fn a_queue_emptied_by_hand_is_counted_again_and_goes_on() {
     insert(&mut db, "log", 101..=110);
     stage.wait_for_records("log", 10);
     assert_holds(&stage.standin, "log", 101..=110);
-    // A restore, or any COPY into the tables, has them counted; so does a restart.
+    // A restore, or any COPY into the tables, causes a count. So does a restart.
     db.batch_execute("copy audit_algolia.queue from program 'true'").unwrap();
     wait_until("a count", SOON, || queue(&mut db, "log").queued == 0);
 }

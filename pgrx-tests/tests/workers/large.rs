@@ -9,18 +9,19 @@ use postgres::Client;
 use crate::support::*;
 
 const MB: i64 = 1 << 20;
-/// `audit_algolia.batch_bytes` unless said otherwise.
+/// The default of `audit_algolia.batch_bytes`.
 const BATCH: i64 = 8 * MB;
-/// What a worker has besides its batches: threads with their stacks and buffers, plans, the shared pages it has touched.
+/// What a worker needs besides its batches: threads with their stacks and buffers, plans, and shared pages that it has
+/// touched.
 const OWN: i64 = 16 * MB;
 
-/// A stage with one worker, on a server whose shared memory hardly counts.
+/// A stage with one worker, on a server with little shared memory.
 fn stage() -> StageBuilder {
     Stage::builder()
         .standin(|standin| {
             standin.light = true;
             standin.max_record_bytes = usize::MAX;
-            // So that as many requests are on their way at a time as may be.
+            // So that as many requests as possible are in flight at a time.
             standin.latency = Duration::from_millis(200);
         })
         .setting("shared_buffers", "4MB")
@@ -29,14 +30,14 @@ fn stage() -> StageBuilder {
         .setting("audit_algolia.max_record_bytes", "64MB")
 }
 
-/// The most memory the process has had at a time.
+/// The peak memory of the process.
 fn peak(pid: i32) -> i64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<i64>().unwrap() * 1024
 }
 
-/// Puts a text of so many bytes, which hardly any compression makes smaller, where the session finds it as `noise`.
+/// Stores a text of so many bytes that hardly compresses in the temporary table `noise`.
 fn make_noise(db: &mut Client, bytes: i64) {
     db.batch_execute("create temp table noise (text text)").unwrap();
     db.batch_execute("alter table noise alter text set storage external").unwrap();
@@ -48,8 +49,8 @@ fn make_noise(db: &mut Client, bytes: i64) {
     db.batch_execute(&noise).unwrap();
 }
 
-/// Inserts rows with the text, each in a statement of its own, while nothing is delivered; then has them delivered, and
-/// returns by how much the worker has grown at most.
+/// Inserts rows with the text, each in a statement of its own, while delivery is paused. Then delivers them, and
+/// returns how much the worker has grown at most.
 fn growth(stage: &Stage, db: &mut Client, ids: std::ops::RangeInclusive<i64>) -> i64 {
     db.batch_execute("select audit_algolia.pause('log')").unwrap();
     wait_for_state(db, "log", "paused");
@@ -117,7 +118,7 @@ fn a_record_that_is_too_large_is_judged_by_its_length_and_not_read() {
                  where length(record ->> 'note') = 16 * 1024 * 1024 and object_id = record ->> 'objectID'
                      and error like 'record has 1_______ bytes, more than audit_algolia.max_record_bytes = 102400 allows'";
     assert_eq!(one::<i64>(&mut db, whole), 6);
-    // The server itself copies one record at a time into the dead letters, and tries to compress it meanwhile.
+    // PostgreSQL itself copies one record at a time into the dead letters, and tries to compress it meanwhile.
     eprintln!("6 records of 16 MB too large: {} MB", grown / MB);
     assert!(grown < 2 * 16 * MB + OWN, "{} MB", grown / MB);
 }
@@ -139,20 +140,20 @@ fn a_record_that_fits_is_delivered_however_much_longer_its_escapes_make_the_text
     assert_eq!(one::<String>(&mut db, "select object_id from audit_algolia.dead_letters"), "2");
 }
 
-/// Gives a process so many bytes of address space beyond what it has; `None`: as many as it likes.
+/// Limits the address space of a process to so many bytes more than it has; `None`: no limit.
 fn limit(db: &mut Client, pid: i32, more: Option<i64>) {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
     let has: i64 = line.trim().trim_end_matches(" kB").parse::<i64>().unwrap() * 1024;
     let limit = more.map_or("unlimited".to_owned(), |more| (has + more).to_string());
-    // As the server's user, whose process it is.
+    // Run as the server's user, who owns the process.
     db.batch_execute(&format!(
         "copy (select 1) to program 'cat >/dev/null; prlimit --pid={pid} --as={limit}:unlimited'"
     ))
     .unwrap();
 }
 
-/// Two small rows, a large one, and a worker that has not memory enough for it.
+/// Two small rows, a large one, and a worker that does not have enough memory for it.
 fn short(stage: &Stage, db: &mut Client, bytes: i64, memory: i64) -> i32 {
     wait_until("a worker", SOON, || workers(db, "postgres").len() == 1);
     insert(db, "log", 101..=101);

@@ -1,5 +1,4 @@
-//! After a run in which everything went wrong that can, neither keys nor raw values are to be found in any place that
-//! somebody could look at.
+//! After a run with every kind of failure, neither keys nor raw values can be found anywhere.
 
 use audit_algolia_tests::stage::{Stage, PSEUDONYM_KEY, SOON};
 use audit_algolia_tests::standin::{Fault, FaultBody, Times, ADMIN_KEY};
@@ -8,7 +7,7 @@ use postgres::Client;
 
 use crate::support::*;
 
-/// Values of columns that are pseudonymized or not allowed; they occur nowhere else.
+/// Values of columns that are pseudonymized or not allowed. They occur nowhere else.
 const RAW: [&str; 3] = ["raw-person-41d0", "raw-secret-9f2c", "raw-serial-77aa"];
 const WRONG_KEY: &str = "a-wrong-key-c0ffee";
 
@@ -22,7 +21,7 @@ fn assert_clean(place: &str, text: &str) {
     }
 }
 
-/// A raw value put together inside the server, so that statements do not show it.
+/// A raw value composed inside the server, so that statements do not show it.
 fn raw(value: &str) -> String {
     format!("'{}' || '{}'", &value[..6], &value[6..])
 }
@@ -34,7 +33,7 @@ fn all(client: &mut Client, query: &str) -> String {
     rows.unwrap()[0].get(0)
 }
 
-/// Rows with raw values under statements that fail and statements that do not, and an Algolia that answers in every way.
+/// Rows with raw values in statements that fail and statements that do not, and all kinds of answers of Algolia.
 fn a_bad_day(stage: &Stage, db: &mut Client) {
     let (person, secret, serial) = (raw(RAW[0]), raw(RAW[1]), raw(RAW[2]));
     db.batch_execute(
@@ -61,21 +60,21 @@ fn a_bad_day(stage: &Stage, db: &mut Client) {
             "insert into log select {serial} || {number} || i, {person} || i, {secret}, 'shown' from generate_series(1, 20) as i"
         ))
         .unwrap();
-        // A record that was refused is a dead letter now; that table is searched like the others.
+        // A record that was refused is a dead letter now. That table is searched like the others.
         wait_until("a verdict on all rows", SOON, || {
             let arrived = stage.standin.index("log").len();
             arrived as i64 + queue(db, "log").dead == 20 * (number as i64 + 1)
         });
         stage.standin.clear_faults();
     }
-    // A statement that fails in capture; its values are its own, and no error repeats them.
+    // A statement that fails in capture. Its values are unique, and no error repeats them.
     db.batch_execute("alter table log rename column note to remark").unwrap();
     let insert = format!("insert into log values ({serial} || 'x', {person}, {secret}, 'shown')");
     let error = db.batch_execute(&insert).unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42703");
     assert_clean("an error", &format!("{error:?}"));
     db.batch_execute("alter table log rename column remark to note").unwrap();
-    // A reload that brings a wrong key, and one that brings a bad value.
+    // A reload with a wrong key, and one with an invalid value.
     stage.cluster.set(&[("audit_algolia.api_key", WRONG_KEY), ("audit_algolia.hosts", "nonsense")]).unwrap();
     let mut next = 0;
     wait_until("a refusal", SOON, || {
@@ -146,7 +145,7 @@ fn no_place_shows_a_key_or_a_raw_value() {
     }
     assert_clean("preview()", &all(&mut db, "select audit_algolia.preview('log', 1000)"));
 
-    // The source table's rows are its own; everything else of the database is in the dump.
+    // The rows of the source table are excluded; everything else in the database is in the dump.
     let dump = stage.cluster.run("pg_dump", &["--exclude-table-data=public.log", "postgres"]).unwrap();
     let dump = String::from_utf8_lossy(&dump.stdout).into_owned();
     assert!(dump.contains("audit_algolia.queue"), "{dump}");
@@ -160,7 +159,7 @@ fn no_place_shows_a_key_or_a_raw_value() {
         }
     }
 
-    // The source is unlogged, so what is written ahead is the extension's alone.
+    // The source is unlogged, so the WAL contains only the extension's changes.
     db.batch_execute("checkpoint; select pg_switch_wal()").unwrap();
     let segments = std::fs::read_dir(stage.cluster.data_dir().join("pg_wal")).unwrap().flatten();
     let written: Vec<u8> =
@@ -169,7 +168,7 @@ fn no_place_shows_a_key_or_a_raw_value() {
     assert!(written.contains("shown"));
     assert_clean("the write-ahead log", &written);
 
-    // The end of the workers is logged, too.
+    // The end of the workers is logged too.
     stage.cluster.set(&[("audit_algolia.workers", "0")]).unwrap();
     wait_for_workers(&mut db, "postgres", 0);
     let log = stage.cluster.log();

@@ -1,4 +1,5 @@
-//! Workers and launcher on a real server: what is delivered when, by whom, and what nothing in the world may stop.
+//! Workers and launcher on a real server: what is delivered, when and by which process, and what must not be able to
+//! stop them.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod ambiguous;

@@ -1,4 +1,4 @@
-//! Settings that a database or a role has for its sessions, and that must not reach the background processes.
+//! Settings of a database or a role that must not affect the background processes.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -13,7 +13,7 @@ use crate::support::*;
 /// It is in each row, so it must not be in the log.
 const MARKER: &str = "marker-4c1d";
 
-/// Of each kind of value one whose text a setting changes.
+/// One value of each kind whose text depends on a setting.
 const COLUMNS: &str =
     "id bigint primary key, v int, note text, at timestamptz, day date, span interval, bytes bytea, \
     number double precision, amount numeric, kind regclass, document jsonb, list text[]";
@@ -23,8 +23,8 @@ const ROWS: &str = "select n, case when n % 2 = 0 then 0 else n end, 'marker-4c1
     '\\xdeadbeef'::bytea, 1.0::float8 / (3 * n), n / 7.0, 'pg_catalog.pg_class'::regclass, \
     jsonb_build_object('n', n), array['a b', null] from generate_series(1, 20) as n";
 
-/// What does not follow from the list of settings: values of settings that take a text, and settings that the list
-/// leaves out.
+/// What does not follow from the list of settings: values for settings that take a text, and settings that are not in
+/// the list.
 const TEXTS: &[(&str, &str)] = &[
     ("role", "app"),
     ("session_authorization", "app"),
@@ -48,15 +48,15 @@ const TEXTS: &[(&str, &str)] = &[
     ("local_preload_libraries", "nowhere"),
     ("application_name", "'somebody'"),
     ("audit_algolia.actor", "'somebody'"),
-    // Debian's.
+    // A setting of Debian's.
     ("extension_destdir", "'/nowhere'"),
     ("restrict_nonsystem_relation_kind", "'view, foreign-table'"),
 ];
 
-/// What makes the server itself refuse to be combined with others.
+/// Settings that PostgreSQL refuses to combine with others.
 const NOT_TOGETHER: &[&str] = &["log_statement_stats"];
 
-/// All that can be set for a database, with a value it does not have: the `round`th.
+/// Everything that can be set for a database, with values that it does not have; `round` chooses them.
 fn hostile(db: &mut Client, round: usize) -> Vec<(String, String)> {
     let query = "select name, vartype, setting, min_val, max_val, enumvals from pg_settings
         where context in ('user', 'superuser') and name <> all ($1)";
@@ -81,7 +81,7 @@ fn hostile(db: &mut Client, round: usize) -> Vec<(String, String)> {
     all
 }
 
-/// What a later version of the server brings along has to be named above, too.
+/// Settings of later versions of PostgreSQL must be listed above too.
 #[test]
 fn every_setting_that_takes_a_text_is_among_those_that_are_tried() {
     let stage = Stage::builder().start().unwrap();
@@ -92,8 +92,8 @@ fn every_setting_that_takes_a_text_is_among_those_that_are_tried() {
     assert_eq!(left_out, "");
 }
 
-/// A database with the extension, a table that is being watched, one that is to be, and one whose rows cannot be captured
-/// yet. Its session began before anything was set.
+/// A database with the extension, a watched table, one that will be watched, and one whose rows cannot be captured yet.
+/// Its session began before anything was set.
 fn prepared(stage: &Stage, database: &str) -> Client {
     stage.admin().batch_execute(&format!("create database {database}")).unwrap();
     let mut db = stage.cluster.client(database, "postgres");
@@ -121,8 +121,8 @@ fn watch_as(db: &mut Client, database: &str, table: &str, rules: &str) {
     .unwrap();
 }
 
-/// Whatever is set, rows are delivered, history is sent, repairs are made, all records are alike, and the log tells of no
-/// row and no trouble.
+/// Whatever is set, rows are delivered, backfills are sent, repairs are made, all records are alike, and the log
+/// contains no row and no trouble.
 fn works_under(stage: &Stage, db: &mut Client, database: &str, settings: &[(String, String)]) -> Vec<String> {
     let mut refused = Vec::new();
     wait_for_workers(db, database, 1);
@@ -160,7 +160,7 @@ fn works_under(stage: &Stage, db: &mut Client, database: &str, settings: &[(Stri
     refused
 }
 
-/// The counter notices that the queue is emptied by hand. It is called by a COPY, which may be a restore.
+/// The counter notices that the queue is emptied by hand. A COPY, which may be a restore, causes the count.
 fn counts_under(db: &mut Client, database: &str) {
     let index = format!("{database}_live");
     db.batch_execute(&format!(
@@ -213,7 +213,7 @@ fn nothing_that_is_set_for_sessions_reaches_the_processes() {
     }
 }
 
-/// Those that the server refuses to combine with others.
+/// Settings that PostgreSQL refuses to combine with others.
 #[test]
 fn statistics_of_statements_are_no_hindrance() {
     let stage = stage();
@@ -223,10 +223,10 @@ fn statistics_of_statements_are_no_hindrance() {
     assert_eq!(works_under(&stage, &mut db, "statistics", &settings), [""; 0]);
 }
 
-/// By the configuration, which alone has a say in what the launcher does.
+/// In the configuration file, which is the only one that the launcher reads.
 #[test]
 fn nothing_that_is_set_for_the_whole_server_reaches_the_processes() {
-    // The configuration may not set the first two; and where libraries are is for the administrator to say.
+    // The configuration file may not contain the first two, and where libraries are is the administrator's decision.
     const LEFT_OUT: [&str; 3] = ["role", "session_authorization", "dynamic_library_path"];
     for round in 0..2 {
         let stage = stage();
@@ -238,7 +238,7 @@ fn nothing_that_is_set_for_the_whole_server_reaches_the_processes() {
             .filter(|(name, _)| known.contains(&name.to_lowercase()) && !LEFT_OUT.contains(&name.as_str()))
             .map(|(name, value)| (name, value.trim_matches('\'').to_owned()))
             .collect();
-        // What a session sets for itself comes before what is set for everybody.
+        // What a session sets itself takes precedence.
         db.batch_execute(
             "do $$ declare one text; begin
                  for one in select name from pg_settings where context in ('user', 'superuser') loop
@@ -271,7 +271,7 @@ fn the_launcher_does_not_wait_for_a_moment_without_writers() {
     let stage = Stage::builder().start().unwrap();
     let mut db = staged(&stage, "log");
     wait_for_workers(&mut db, "postgres", 2);
-    // What a session sets for itself comes before what is set for everybody.
+    // What a session sets itself takes precedence.
     let own = "set default_transaction_read_only = off; set default_transaction_deferrable = off";
     db.batch_execute(own).unwrap();
     let mut writer = stage.admin();

@@ -1,4 +1,4 @@
-//! What a worker takes of the machine does not grow with what it has done.
+//! A worker's use of the machine does not grow with the work that it has done.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use postgres::Client;
 
 use crate::support::*;
 
-/// What the kernel says of a process, in kB.
+/// A figure from the kernel about a process, in kB.
 fn figure(pid: i32, name: &str) -> i64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Memory of a process that is its own, in kB.
+/// Private memory of a process, in kB.
 fn memory(pid: i32) -> i64 {
     figure(pid, "RssAnon")
 }
@@ -59,7 +59,7 @@ fn a_worker_stays_as_small_as_it_was() {
     assert!(tried < delivered + 3_000, "after an outage: {delivered} kB, now {tried} kB");
 }
 
-/// Where address space is limited, what the allocator reserves for threads is wanting for what they do.
+/// If address space is limited, what the allocator reserves for threads is not available for their work.
 #[test]
 fn many_requests_on_their_way_reserve_little_address_space() {
     const REQUESTS: usize = 16;
@@ -89,7 +89,7 @@ fn many_requests_on_their_way_reserve_little_address_space() {
     assert!(grown < 256, "{grown} MB");
 }
 
-/// What the server has in shared memory, by name, in bytes.
+/// The server's shared memory by name, in bytes.
 fn shared(preload: bool) -> BTreeMap<String, i64> {
     let stage = Stage::builder().preload(preload).start().unwrap();
     let query = "select coalesce(name, 'free'), allocated_size from pg_shmem_allocations";

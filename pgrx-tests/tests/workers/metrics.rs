@@ -1,4 +1,4 @@
-//! `metrics` says what `queue_stats` and `worker_stats` say, in a text that scrapers take.
+//! `metrics` shows the figures of `queue_stats` and `worker_stats` in a text that scrapers can parse.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ fn a_scraper_reads_what_the_statistics_say() {
     let stage = Stage::builder().setting("audit_algolia.workers", 2).start().unwrap();
     let mut db = staged(&stage, "log");
     let hostile = "q\"} 1\n\\ # EOF";
-    // An index with such a name is refused by `watch`, but whoever restores a dump might bring it.
+    // `watch` refuses an index with such a name, but a restored dump might contain one.
     db.execute("insert into audit_algolia.index (name) values ($1)", &[&hostile]).unwrap();
     watch(&mut db, "held");
     db.batch_execute("select audit_algolia.pause('held')").unwrap();
@@ -61,7 +61,7 @@ fn a_scraper_reads_what_the_statistics_say() {
             .collect();
         assert_eq!(on, [state]);
     }
-    // Times that have not come yet have no sample; the others are the same as in the statistics.
+    // Times that are null have no sample. The others are the same as in the statistics.
     let name = "audit_algolia_oldest_queued_timestamp_seconds";
     assert_eq!(of_index(&families, name, "log"), None);
     let since: f64 = one(

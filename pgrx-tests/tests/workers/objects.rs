@@ -1,4 +1,4 @@
-//! Watched tables, their owners and the extension itself, changed under the eyes of everybody.
+//! Watched tables, their owners and the extension itself are changed while everything runs.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::standin::{Fault, FaultRule, Times};
@@ -37,11 +37,11 @@ fn a_dropped_table_is_forgotten_and_its_queued_rows_arrive() {
         stage.wait_for_records(index, 10);
         wait_until("an empty queue", SOON, || queue(&mut db, index).queued == 0);
     }
-    // The name is free for another table, which can go to the same index.
+    // The name is free for another table, which can use the same index.
     watch(&mut db, "log");
     insert(&mut db, "log", 11..=20);
     stage.wait_for_records("log", 20);
-    // Nothing of ours is in the way of other things that are dropped.
+    // Dropping other things is not affected.
     db.batch_execute("create temp table t (); drop table t; create view v as select 1; drop view v").unwrap();
     db.batch_execute("drop extension audit_algolia cascade; drop table log").unwrap();
 }
@@ -89,7 +89,8 @@ fn whoever_watched_or_owns_may_lose_rights_and_be_dropped() {
     stage.wait_for_records("log", 1);
     db.batch_execute("set role writer; insert into log values (2, 'b'); reset role").unwrap();
     stage.wait_for_records("log", 2);
-    // Triggers are made with the rights of who asks for them; partitions of others get theirs from the extension's owner.
+    // Triggers are created with the rights of the user who calls watch(). Partitions of other owners get theirs from
+    // the extension's owner.
     db.batch_execute(
         "set role writer; select audit_algolia.unwatch('log'); select audit_algolia.watch('log', columns => '{note}');
          reset role; create table parts (id int primary key) partition by list (id);
@@ -121,7 +122,7 @@ fn whoever_watched_or_owns_may_lose_rights_and_be_dropped() {
     wait_for_empty_queue(&mut db);
 }
 
-/// Makes the extension one of another version. Whatever is done to an extension has the workers look.
+/// Changes the version of the extension. Any change of an extension makes the workers look.
 fn set_version(db: &mut Client, version: &str) {
     let set = "update pg_extension set extversion = $1 where extname = 'audit_algolia'";
     db.execute(set, &[&version]).unwrap();
@@ -131,7 +132,7 @@ fn set_version(db: &mut Client, version: &str) {
     .unwrap();
 }
 
-/// How often workers have said that they leave the objects alone.
+/// How often workers have logged that they leave the objects alone.
 fn left_alone(stage: &Stage) -> usize {
     stage.cluster.log().matches("audit_algolia delivers nothing").count()
 }
@@ -166,7 +167,7 @@ fn rows_that_come_back_while_the_objects_are_of_another_version_stay_in_the_queu
     let mut db = staged(&stage, "log");
     wait_for_state(&mut db, "log", "idle");
     stage.standin.inject(FaultRule::new(Fault::StallBody, Times::Once));
-    // The last one is too large to be sent, and becomes a dead letter when the others are back.
+    // The last one is too large to be sent, and becomes a dead letter when the workers continue.
     db.batch_execute(
         "insert into log select n, repeat('x', case n when 11 then 2000 else 10 end) from generate_series(1, 11) as n",
     )

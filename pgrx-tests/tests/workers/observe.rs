@@ -27,7 +27,7 @@ fn the_processes_say_what_they_are_and_what_they_do() {
     let activity = "
         select state || ': ' || query from pg_stat_activity where backend_type = 'audit_algolia worker'";
     wait_until("an idle worker", SOON, || one::<String>(&mut db, activity) == "idle: waiting for rows");
-    // One request is answered and its rows deleted; the other still hangs, and that is what it says.
+    // One request is answered and its rows are deleted. The other still hangs, and the statistics show that.
     stage.standin.fault(None, Fault::Hang, Times::Once);
     insert(&mut db, "log", 1..=10);
     wait_until("a hanging request", SOON, || stage.standin.in_hang() == 1);
@@ -49,7 +49,7 @@ fn autovacuum_learns_of_each_deletion() {
     stage.wait_for_records("log", 100);
     insert(&mut db, "log", 101..=105);
     stage.wait_for_records("log", 105);
-    // Also of the last ones before the workers go to sleep.
+    // Including the last ones before the workers go to sleep.
     wait_until("all deletions", SOON, || {
         one::<i64>(
             &mut db,
@@ -72,7 +72,7 @@ fn an_idle_server_is_left_alone() {
             "select count(*) from pg_stat_activity where backend_type = 'audit_algolia counter'",
         ) == 0
     });
-    // Asked from another database: this one's transactions are counted.
+    // Measured from another database, because transactions of this one are counted.
     let mut other = stage.cluster.client("nobody_home", "postgres");
     drop(db);
     let look = "
@@ -80,12 +80,12 @@ fn an_idle_server_is_left_alone() {
         from pg_stat_activity as a where a.backend_type like 'audit_algolia%'";
     let ours = "select pid from pg_stat_activity where backend_type like 'audit_algolia%'";
     let mut pids: Vec<i32> = Vec::new();
-    // The new database is looked at once.
+    // The launcher looks at a new database at once.
     wait_until("launcher and two workers alone", SOON, || {
         pids = other.query(ours, &[]).unwrap().iter().map(|row| row.get(0)).collect();
         pids.len() == 3
     });
-    // Statistics are told up to a second after the last transaction.
+    // Statistics are reported up to a second after the last transaction.
     let mut since = (switches(&pids), std::time::Instant::now());
     wait_until("quiet", SOON, || {
         let now = switches(&pids);
@@ -114,7 +114,7 @@ fn a_pinned_snapshot_does_not_slow_the_claims_down() {
             assert!(one::<bool>(db, "select audit_algolia.flush()"));
         }
     };
-    // Pages of the queue and its key that were looked at, per commit.
+    // How many pages of the queue and its key are read per commit.
     let pages = |db: &mut postgres::Client| -> i64 {
         wait_until("the worker's statistics", SOON, || {
             let told: i64 = one(

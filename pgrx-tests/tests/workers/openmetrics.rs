@@ -1,4 +1,4 @@
-//! A strict reader of OpenMetrics text, after the format's specification: what it takes, every scraper takes.
+//! A strict parser for OpenMetrics text, after the specification: what it accepts, every scraper accepts.
 #![allow(clippy::expect_used, clippy::panic, reason = "a text that breaks the rules fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ pub(crate) struct Family {
     pub(crate) samples: Vec<Sample>,
 }
 
-/// Reads a text as a whole; panics at the first thing that is not as the specification wants it.
+/// Parses a whole text, and panics at the first thing that violates the specification.
 #[track_caller]
 pub(crate) fn read(text: &str) -> BTreeMap<String, Family> {
     let body = text.strip_suffix("# EOF\n").expect("ends with # EOF and a line feed");

@@ -25,7 +25,7 @@ fn a_row_committed_during_a_drain_overtakes_the_backlog() {
     insert(&mut db, "log", 5000..=5000);
     wait_until("the new row", SOON, || sent(&stage.standin, "log").contains(&5000));
     let overtaken = sent(&stage.standin, "log").iter().position(|id| *id == 5000).unwrap();
-    // Two batches may be on their way and one just claimed.
+    // Two batches may be in flight and one just claimed.
     assert!(overtaken <= before + 40, "{before} before, {overtaken} at arrival");
     stage.wait_for_records("log", 1001);
     assert_each_once(&stage.standin, "log", (1..=1000).chain([5000]));
@@ -44,7 +44,7 @@ fn the_tail_gets_its_share_of_the_batches() {
         let index = format!("log_{share}");
         stage.cluster.set(&[("audit_algolia.tail_share", &share.to_string())]).unwrap();
         watch(&mut db, &index);
-        // A new index is looked through once. Where the tail is first, whatever arrives shows that this has been done.
+        // A new index is scanned once. If the tail is first, any arrival shows that this is done.
         insert(&mut db, &index, 0..=0);
         stage.wait_for_records(&index, 1);
         wait_for_empty_queue(&mut db);

@@ -1,4 +1,4 @@
-//! An outage costs nothing but time: no row is written anew, the log stays readable, and the end of it is noticed.
+//! An outage costs only time: no row is written again, the log stays readable, and its end is noticed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use audit_algolia_tests::wait::wait_until;
 
 use crate::support::*;
 
-/// Lines of the log by how often each occurs, without what stands before the text.
+/// The lines of the log without their prefixes, and how often each occurs.
 fn told(stage: &Stage) -> BTreeMap<String, usize> {
     let mut told = BTreeMap::new();
     for line in stage.cluster.log().lines() {
         if let Some((_, text)) = line.split_once("LOG:  audit_algolia ") {
-            // What was answered differs from one attempt to the next: the port, the id of the request.
+            // Parts of the answer differ between attempts: the port, the id of the request.
             let text = text.split(" and tries again").next().unwrap();
             *told.entry(text.to_owned()).or_default() += 1;
         }
@@ -68,7 +68,7 @@ fn during_an_outage_no_row_is_written_anew_and_nothing_is_told_twice_a_minute() 
     wait_until("statistics", SOON, || db.query_one(written, &[]).unwrap().get::<_, i64>(3) == 300);
     let row = db.query_one(written, &[]).unwrap();
     assert_eq!((row.get::<_, i64>(1), row.get::<_, i64>(2)), (0, 0));
-    // Now it comes and goes.
+    // Now the outage comes and goes.
     stage.standin.clear_faults();
     stage.standin.inject(FaultRule::new(Fault::error(503, "no"), Times::Always).percent(60, 1));
     let mut next = 101;

@@ -8,7 +8,7 @@ use crate::support::*;
 
 const ROWS: i64 = 3000;
 
-/// How many entries the queue's indexes have been read for.
+/// How many entries of the queue's indexes have been read.
 fn read(db: &mut Client) -> i64 {
     one(
         db,
@@ -16,7 +16,7 @@ fn read(db: &mut Client) -> i64 {
     )
 }
 
-/// Delivers a row for each transaction in many small batches, when the queue was all but empty when last analyzed.
+/// Delivers a row per transaction in many small batches, after the queue was nearly empty when last analyzed.
 fn delivered_after_a_look_at_a_small_queue(watch: &str) {
     let stage = Stage::builder()
         .setting("audit_algolia.batch_rows", 30)
@@ -29,7 +29,7 @@ fn delivered_after_a_look_at_a_small_queue(watch: &str) {
          select audit_algolia.pause('log'); insert into log values (0, 'the first')"
     ))
     .unwrap();
-    // Plans are made anew after this.
+    // Afterwards, plans are made again.
     db.batch_execute("vacuum analyze audit_algolia.queue").unwrap();
     db.batch_execute(&format!(
         "do $$ begin for i in 1..{ROWS} loop insert into log values (i, 'more'); commit; end loop; end $$"

@@ -1,4 +1,4 @@
-//! Gateways in internal networks: a private certificate authority is trusted when `ca_file` names it, and only then.
+//! Gateways in internal networks: a private certificate authority is trusted only if `ca_file` names it.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;

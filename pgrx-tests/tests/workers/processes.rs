@@ -1,4 +1,4 @@
-//! Processes that are asked to end, or are not asked.
+//! Processes that are asked to end, or end without being asked.
 
 use std::time::Duration;
 
@@ -119,7 +119,7 @@ fn a_server_that_is_stopped_again_and_again_while_it_delivers_loses_nothing() {
 
 #[test]
 fn too_few_process_slots_are_told_once_and_used_when_they_become_free() {
-    // One for logical replication, one for the launcher, one to spare.
+    // One for logical replication, one for the launcher, and one more.
     let stage = Stage::builder().setting("max_worker_processes", 3).start().unwrap();
     let mut db = staged(&stage, "log");
     insert(&mut db, "log", 1..=10);
@@ -127,13 +127,13 @@ fn too_few_process_slots_are_told_once_and_used_when_they_become_free() {
     let warning = "could not start a worker: no process slot is free";
     wait_until("the warning", SOON, || stage.cluster.log().contains(warning));
     assert!(stage.cluster.log().contains("HINT:  Raise max_worker_processes"));
-    // The launcher looks again, and has nothing new to say.
+    // The launcher checks again, and has nothing new to log.
     for size in ["500", "600", "700"] {
         stage.cluster.set(&[("audit_algolia.batch_rows", size)]).unwrap();
         wait_until("the reload", SOON, || one::<String>(&mut db, "show audit_algolia.batch_rows") == size);
     }
     assert_eq!(stage.cluster.log().matches(warning).count(), 1);
-    // Somebody else's database comes along: one worker for two of them.
+    // Another database is added: one worker for two of them.
     db.batch_execute("create database other").unwrap();
     let mut other = stage.cluster.client("other", "postgres");
     other.batch_execute("create extension audit_algolia").unwrap();

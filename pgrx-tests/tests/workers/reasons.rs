@@ -1,4 +1,4 @@
-//! Why nothing is delivered: `queue_stats()` tells, also where no worker is there to be asked.
+//! Why nothing is delivered: `queue_stats()` shows the reason, even if no worker is running.
 
 use audit_algolia_tests::stage::{one, Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -6,7 +6,7 @@ use postgres::Client;
 
 use crate::support::*;
 
-/// Waits until the statistics of an index have this state and give a reason that contains these words.
+/// Waits until the statistics of an index show this state and a reason that contains these words.
 #[track_caller]
 fn wait_for_reason(db: &mut Client, index: &str, state: &str, words: &str) {
     let mut last = (String::new(), String::new());

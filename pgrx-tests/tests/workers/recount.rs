@@ -1,4 +1,4 @@
-//! The counters after a restart: exact again, whatever goes on meanwhile.
+//! The counters after a restart are exact again, whatever happens meanwhile.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,7 +9,7 @@ use audit_algolia_tests::wait::wait_until;
 
 use crate::support::*;
 
-/// Whether the statistics agree with the table, both seen in one moment in which nobody writes.
+/// Whether the statistics agree with the table at a moment when nobody writes.
 fn is_exact(db: &mut postgres::Client) -> bool {
     let rows: i64 = one(db, "select count(*) from audit_algolia.queue");
     queue(db, "log").queued == rows
@@ -26,7 +26,7 @@ fn a_backlog_is_counted_again_after_each_kind_of_restart() {
     for mode in [StopMode::Fast, StopMode::Immediate] {
         stage.cluster.restart(mode).unwrap();
         let mut db = stage.admin();
-        // Exact from the first moment on, and when the counters have taken over.
+        // Exact from the first moment on, and when the counters are used again.
         assert_eq!(queue(&mut db, "log").queued, 1234);
         wait_for_state(&mut db, "log", "paused");
         insert(&mut db, "log", 2001..=2001);
@@ -64,7 +64,7 @@ fn a_count_is_exact_while_others_write_and_deliver() {
             });
         }
         let mut db = stage.admin();
-        // COMMIT PREPARED asks for a count: so do we, again and again.
+        // COMMIT PREPARED causes a count, so this is repeated.
         for round in 0..15 {
             db.batch_execute("begin").unwrap();
             insert(&mut db, "log", 100_000 + round..=100_000 + round);

@@ -1,4 +1,4 @@
-//! Dead letters are counted exactly, put back, discarded, and get in nobody's way.
+//! Dead letters are counted exactly, put back and discarded, and delay nothing.
 
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::{Stage, SOON};
@@ -8,7 +8,7 @@ use postgres::Client;
 use crate::dead_letters::{dead, insert_with_poison, strict};
 use crate::support::*;
 
-/// A stage with the dead letters 1 to 6 of the index `log`.
+/// The dead letters 1 to 6 of the index `log`.
 fn with_letters(stage: &Stage) -> Client {
     let mut db = staged(stage, "log");
     insert_with_poison(&mut db, "log", 1..=6, &[1, 2, 3, 4, 5, 6]);
@@ -29,7 +29,7 @@ fn what_is_put_back_is_delivered_newest_first_once_it_is_taken() {
         .start()
         .unwrap();
     let mut db = with_letters(&stage);
-    // Not fixed yet: they die again.
+    // The cause is not fixed yet, so they become dead letters again.
     assert_eq!(call(&mut db, "redrive('log')"), 6);
     wait_until("the letters", SOON, || queue(&mut db, "log").dead_total == 12);
     wait_for_empty_queue(&mut db);
@@ -79,7 +79,7 @@ fn letters_are_chosen_by_index_and_id() {
         .map(|row| row.get(0))
         .collect();
     assert_eq!(call(&mut db, "discard(ids => '{}')"), 0);
-    // Ids that are unknown or of another index do not count.
+    // Ids that are unknown or belong to another index do not count.
     let chosen = format!("discard('log', array[{}, {}, 987654321, null])", ids[0], ids[7]);
     assert_eq!(call(&mut db, &chosen), 1);
     assert_eq!(dead(&mut db, "log"), [2, 3, 4, 5, 6]);
@@ -150,7 +150,7 @@ fn dead_letters_are_counted_again_after_each_kind_of_restart() {
     for (mode, left) in [(StopMode::Fast, 5), (StopMode::Immediate, 4)] {
         stage.cluster.restart(mode).unwrap();
         let mut db = stage.admin();
-        // Exact from the first moment on, and when the counters have taken over.
+        // Exact from the first moment on, and when the counters are used again.
         assert_eq!(queue(&mut db, "log").dead, left + 1);
         let oldest = "discard(ids => array(select min(id) from audit_algolia.dead_letters))";
         assert_eq!(call(&mut db, oldest), 1);

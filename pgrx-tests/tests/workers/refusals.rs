@@ -1,4 +1,4 @@
-//! Bad values are refused with their reason; the old ones stay, and the server lives.
+//! Invalid settings are refused with a reason, the old values remain, and the server goes on.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -51,7 +51,7 @@ fn a_bad_value_is_refused_at_the_reload() {
     stage.wait_for_records("log", 10);
 }
 
-/// What the configuration file says now, or the default.
+/// The current value of a setting, from the configuration file or the default.
 fn settings_value(stage: &Stage, name: &str) -> String {
     let file = std::fs::read_to_string(stage.cluster.data_dir().join("harness.conf")).unwrap();
     let line = file.lines().find_map(|line| line.strip_prefix(&format!("{name} = '")));

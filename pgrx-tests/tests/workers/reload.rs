@@ -1,4 +1,4 @@
-//! Settings change while the server runs, and are obeyed without a restart.
+//! Settings that are changed while the server runs take effect without a restart.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::standin::{ADMIN_KEY, APP_ID};
@@ -83,7 +83,7 @@ fn without_an_application_rows_wait_until_it_is_named() {
 #[test]
 fn a_wrong_key_blocks_and_the_right_one_delivers_at_once() {
     let stage = Stage::builder().setting("audit_algolia.api_key", "a-wrong-key-77").start().unwrap();
-    // The stage has set the right one; the wrong one comes by reload.
+    // The stage has set the right key; a reload sets a wrong one.
     stage.cluster.set(&[("audit_algolia.api_key", "a-wrong-key-77")]).unwrap();
     let mut db = staged(&stage, "log");
     let mut next = 1;

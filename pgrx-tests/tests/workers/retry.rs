@@ -1,4 +1,4 @@
-//! What goes wrong on the way is tried again, and nothing is lost.
+//! What fails on the way is retried, and nothing is lost.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ fn whatever_goes_wrong_is_told_and_tried_again() {
     for (reason, fault) in faults {
         db.batch_execute("select audit_algolia.reset_stats()").unwrap();
         let name = format!("{fault:?}");
-        // A broken connection is taken for a stale one and tried again at once: hence two.
+        // A broken connection is taken for a stale one and retried at once, so there are two.
         stage.standin.fault(None, fault, Times::Count(2));
         insert(&mut db, "log", next..=next + 9);
         next += 10;
@@ -94,7 +94,7 @@ fn the_pause_between_attempts_lies_between_its_bounds() {
     wait_until("the backoff", SOON, || queue(&mut db, "log").state == "backing off");
     stage.wait_for_records("log", 10);
     let times: Vec<Instant> = stage.standin.requests().iter().map(|r| r.at).collect();
-    // What has failed so often is tried in parts, so that the success is followed by the rest.
+    // What has failed this often is tried in parts, so the rest follows the success.
     assert!((9..=10).contains(&times.len()), "{times:?}");
     for pair in times[..9].windows(2) {
         let pause = pair[1] - pair[0];
@@ -120,7 +120,7 @@ fn what_fails_together_counts_as_one_failure() {
     wait_until("the setting", SOON, || {
         one::<String>(&mut db, "show audit_algolia.request_timeout") == "100ms"
     });
-    // Fifteen requests time out at once. Were each a failure of its own, the next attempt could be far off.
+    // Fifteen requests time out at once. If each counted as a failure of its own, the next attempt could be far off.
     insert(&mut db, "log", 1..=400);
     let time = took(|| {
         stage.wait_for_records("log", 400);

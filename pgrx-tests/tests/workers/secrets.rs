@@ -1,4 +1,4 @@
-//! Keys are used, and never seen.
+//! Keys are used, and never shown.
 
 use audit_algolia_tests::stage::{Stage, PSEUDONYM_KEY, SOON};
 use audit_algolia_tests::standin::{Fault, Times, ADMIN_KEY};
@@ -35,7 +35,7 @@ fn the_log_never_holds_a_key() {
         next += 1;
         queue(&mut db, "log").state == "blocked"
     });
-    // By now the key is in use, and only then would anybody echo it.
+    // The key is in use by now, so an answer could contain it.
     stage.standin.fault(None, Fault::error(403, &echo(OTHERS[0])), Times::Always);
     wait_until("the echo", SOON, || {
         db.batch_execute("select audit_algolia.resume()").unwrap();

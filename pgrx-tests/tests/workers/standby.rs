@@ -1,4 +1,4 @@
-//! A standby sleeps, and goes on by itself after promotion.
+//! On a standby the workers sleep, and after promotion they continue by themselves.
 
 use audit_algolia_tests::server::{Cluster, StopMode};
 use audit_algolia_tests::stage::Stage;

@@ -1,4 +1,4 @@
-//! A fast stop takes less than two seconds, whatever the workers are doing.
+//! A fast shutdown takes less than two seconds, whatever the workers are doing.
 
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::{Stage, SOON};
@@ -8,7 +8,7 @@ use postgres::Client;
 
 use crate::support::*;
 
-/// Brings the server into a state; a session that has to stay open is returned.
+/// Brings the server into a state. Returns a session that must stay open.
 type Bring = fn(&Stage, &mut Client) -> Option<Client>;
 
 const STATES: [(&str, Bring); 9] = [
@@ -20,7 +20,8 @@ const STATES: [(&str, Bring); 9] = [
         None
     }),
     ("a connection that is not accepted", |stage, db| {
-        // An address of a network for documentation: nobody answers, and hardly any network refuses.
+        // An address of a network reserved for documentation: nobody answers, and hardly any network refuses the
+        // connection.
         stage.cluster.set(&[("audit_algolia.hosts", "http://192.0.2.1:81")]).unwrap();
         insert(db, "log", 5001..=5010);
         wait_until("an attempt", SOON, || {

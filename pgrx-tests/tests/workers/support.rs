@@ -1,4 +1,4 @@
-//! What the tests of the workers share: watched tables, rows with known ids, and looks at the statistics.
+//! Shared by the tests of the workers: watched tables, rows with known ids, and the statistics.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -10,8 +10,7 @@ use audit_algolia_tests::standin::Standin;
 use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
-/// What the server is to have done at once. A little more than the two seconds promised, for a machine that is busy
-/// with other tests.
+/// How long something that the server does at once may take: two seconds are promised.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// One line of `queue_stats()`.
@@ -29,7 +28,7 @@ pub(crate) struct Queue {
     pub(crate) last_error: String,
 }
 
-/// Makes a table whose rows go to an index of the same name, and waits for nobody.
+/// Creates a table whose rows go to an index of the same name, without waiting for anything.
 pub(crate) fn watch(db: &mut Client, table: &str) {
     db.batch_execute(&format!(
         "create table {table} (id bigint primary key, note text);
@@ -38,7 +37,7 @@ pub(crate) fn watch(db: &mut Client, table: &str) {
     .unwrap();
 }
 
-/// Inserts the rows `ids`, in one statement.
+/// Inserts the rows `ids` in one statement.
 pub(crate) fn insert(db: &mut Client, table: &str, ids: std::ops::RangeInclusive<i64>) {
     db.execute(
         &format!("insert into {table} select n, 'note ' || n from generate_series($1::bigint, $2) as n"),
@@ -72,7 +71,7 @@ pub(crate) fn queue(db: &mut Client, index: &str) -> Queue {
     }
 }
 
-/// Waits until the statistics of an index say this state.
+/// Waits until the statistics of an index show this state.
 #[track_caller]
 pub(crate) fn wait_for_state(db: &mut Client, index: &str, state: &str) {
     let mut last = String::new();
@@ -85,7 +84,7 @@ pub(crate) fn wait_for_state(db: &mut Client, index: &str, state: &str) {
     assert!(reached.is_ok(), "state is {last}, not {state}");
 }
 
-/// The processes of the delivery workers of a database.
+/// The PIDs of the delivery workers of a database.
 pub(crate) fn workers(db: &mut Client, database: &str) -> Vec<i32> {
     let rows = db.query(
         "select pid from pg_stat_activity where backend_type = 'audit_algolia worker' and datname = $1 order by pid",
@@ -100,7 +99,7 @@ pub(crate) fn wait_for_workers(db: &mut Client, database: &str, count: usize) {
     wait_until(&format!("{count} workers in {database}"), SOON, || workers(db, database).len() == count);
 }
 
-/// Ends the workers of a database, and waits until others have taken their places.
+/// Ends the workers of a database, and waits until others have replaced them.
 #[track_caller]
 pub(crate) fn replace_workers(db: &mut Client, database: &str) {
     let before = workers(db, database);
@@ -113,7 +112,7 @@ pub(crate) fn replace_workers(db: &mut Client, database: &str) {
     });
 }
 
-/// Waits until nothing is queued or on its way to any index, also by the table itself.
+/// Waits until nothing is queued or in flight for any index, according to the statistics and to the table.
 #[track_caller]
 pub(crate) fn wait_for_empty_queue(db: &mut Client) {
     let left = "select coalesce(sum(queued + in_flight), 0)::bigint from audit_algolia.queue_stats()";
@@ -121,7 +120,7 @@ pub(crate) fn wait_for_empty_queue(db: &mut Client) {
     assert_eq!(one::<i64>(db, "select count(*) from audit_algolia.queue"), 0);
 }
 
-/// The objectIDs that an index was sent, in order of arrival.
+/// The objectIDs that were sent to an index, in order of arrival.
 pub(crate) fn sent(standin: &Standin, index: &str) -> Vec<i64> {
     standin
         .arrivals()
@@ -131,7 +130,7 @@ pub(crate) fn sent(standin: &Standin, index: &str) -> Vec<i64> {
         .collect()
 }
 
-/// Asserts that the index was sent exactly the rows `ids`, each once.
+/// Asserts that exactly the rows `ids` were sent to the index, each once.
 #[track_caller]
 pub(crate) fn assert_each_once(standin: &Standin, index: &str, ids: impl IntoIterator<Item = i64>) {
     let sent = sent(standin, index);
@@ -154,7 +153,7 @@ pub(crate) fn took(work: impl FnOnce()) -> Duration {
     started.elapsed()
 }
 
-/// Asserts that nothing in the log speaks of a fault of ours.
+/// Asserts that the log contains no fault of ours.
 #[track_caller]
 pub(crate) fn assert_no_faults(cluster: &Cluster) {
     let faults = ["deadlock", "PANIC", "terminated by signal", "ERROR:", "FATAL:", "WARNING:"];

@@ -1,5 +1,6 @@
-//! A record that the way to Algolia does not bear: a proxy that resets the connection for its text, or answers with a page
-//! of its own. It waits by itself, and nobody waits for it. What looks the same and is an outage makes no dead letters.
+//! A record that a proxy on the way to Algolia blocks: the proxy resets the connection because of its text, or answers
+//! with a page of its own. The record waits separately and delays nothing else. An outage that looks the same makes no
+//! dead letters.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,14 @@ use postgres::Client;
 
 use crate::support::*;
 
-/// What the proxy cannot bear.
+/// The text that the proxy blocks.
 const TEXT: &str = "<script>";
-/// The row that holds it.
+/// The row that contains it.
 const AT: i64 = 17;
 /// For a search that begins with the default pauses, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a proxy does to a request, and what of it is told.
+/// The ways in which a proxy blocks a request, and what is reported.
 fn ways() -> [(&'static str, Fault, &'static str); 5] {
     let gateway = "see why the gateway";
     [
@@ -50,7 +51,7 @@ fn wait_for(stage: &Stage, index: &str, records: usize) {
     });
 }
 
-/// Only the record at fault waits, and it is told why.
+/// Asserts that only the record at fault waits, with the reason.
 #[track_caller]
 fn assert_alone(db: &mut Client, index: &str, told: &str) {
     wait_until("the others are settled", PATIENCE, || {
@@ -80,7 +81,7 @@ fn others_pass(workers: u32, retry_max: &str) {
         }
         wait_for(&stage, index, 98);
         assert_alone(&mut db, index, told);
-        // It holds nobody up from now on.
+        // From now on it delays nothing.
         let before = Instant::now();
         insert(&mut db, index, 100..=120);
         wait_for(&stage, index, 119);
@@ -197,7 +198,7 @@ fn it_dies_of_refusals_if_attempts_are_bounded_and_of_nothing_else() {
         wait_for(&stage, index, 39);
     }
     wait_until("its death", PATIENCE, || {
-        // That others arrive is what shows that it is at fault.
+        // It is known to be at fault because others arrive.
         for index in ["refused", "broken"] {
             insert(&mut db, index, next..=next);
         }
@@ -241,7 +242,7 @@ fn a_gateway_that_lets_nothing_pass_buries_nobody_and_is_not_asked_more_often() 
     let mut db = staged(&stage, "log");
     stage.standin.fault(None, Fault::page(403), Times::Always);
     insert(&mut db, "log", 1..=300);
-    // Everything that was under way when it began fails at once; then it is one batch at a time.
+    // Everything in flight at the beginning fails at once. Then one batch is sent at a time.
     wait_for_state(&mut db, "log", "backing off");
     let (mark, started) = (stage.standin.request_count(), Instant::now());
     stays_true("nothing dies", Duration::from_secs(6), || {
@@ -250,7 +251,7 @@ fn a_gateway_that_lets_nothing_pass_buries_nobody_and_is_not_asked_more_often() 
             && seen.last_error.contains("see why the gateway")
     });
     let asked = stage.standin.request_count() - mark;
-    // The rows that have failed and the others are tried each with pauses of their own, of 100 ms at least.
+    // The rows that have failed and the others are tried separately, each with pauses of at least 100 ms.
     let most = 2 * started.elapsed().as_millis() as usize / 100 + 20;
     assert!(asked <= most, "{asked} requests, more than {most}");
     let before = stage.standin.request_count();

@@ -1,4 +1,4 @@
-//! Processes that wait for a lock: meanwhile they have no snapshot, so that vacuum everywhere goes on.
+//! Processes that wait for a lock hold no snapshot meanwhile, so that vacuum can go on everywhere.
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::standin::{Fault, Times};
@@ -8,7 +8,7 @@ use postgres::Client;
 
 use crate::support::*;
 
-/// Waits until a process of this kind waits for a lock; it has no snapshot and no transaction id then.
+/// Waits until a process of this kind waits for a lock, without a snapshot or a transaction id.
 #[track_caller]
 fn wait_for_waiting(db: &mut Client, kind: &str) {
     let query = "select backend_xmin is null and backend_xid is null from pg_stat_activity
@@ -120,7 +120,7 @@ fn a_process_that_sends_history_waits_for_no_locked_queue() {
     let mut holder = stage.admin();
     holder.batch_execute("begin; lock table audit_algolia.queue").unwrap();
     db.execute("select pg_terminate_backend($1)", &[&first]).unwrap();
-    // It has looked what there is to do, and found nothing that it can do now.
+    // It has checked what there is to do, and found nothing that it can do now.
     let at_rest =
         "select backend_xmin is null and wait_event_type is distinct from 'Lock' and query like 'waiting%'
         from pg_stat_activity where backend_type = 'audit_algolia backfill' and pid <> $1";

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM as an error, so that a command ends by dropping what it has started.
+//! Turns Ctrl-C and SIGTERM into an error, so that a command drops what it has started.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use nix::sys::signal::{signal, SigHandler, Signal};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Somebody wants the command to end.
+/// The command was interrupted.
 #[derive(Debug)]
 pub(crate) struct Interrupted;
 
@@ -24,16 +24,16 @@ extern "C" fn note(_signal: i32) {
     ASKED.store(true, Ordering::Relaxed);
 }
 
-/// From now on a signal is noted and no longer ends the process.
+/// From now on, a signal is recorded and does not end the process.
 pub(crate) fn watch() -> Result<()> {
     for one in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // SAFETY: the handler does nothing but store to an atomic, which is allowed in a signal handler.
+        // SAFETY: the handler only stores to an atomic, which a signal handler may do.
         unsafe { signal(one, SigHandler::Handler(note)) }.context("signals cannot be watched")?;
     }
     Ok(())
 }
 
-/// An error once a signal has come.
+/// Returns an error once a signal has been received.
 pub(crate) fn check() -> Result<()> {
     if ASKED.load(Ordering::Relaxed) {
         return Err(Interrupted.into());

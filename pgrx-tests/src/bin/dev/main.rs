@@ -1,4 +1,4 @@
-//! The developer's commands, behind cargo's aliases: `cargo verify`, `cargo demo`, `cargo measure`.
+//! The developer's commands, which cargo's aliases run: `cargo verify`, `cargo demo`, `cargo measure`.
 
 mod demo;
 mod interrupt;
@@ -26,7 +26,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Formats, lints, builds and tests; the last line counts
+    /// Formats, lints, builds and tests; the last line is the result
     Verify(verify::Arguments),
     /// Delivers this machine's package history, in a cluster of its own
     Demo(demo::Arguments),

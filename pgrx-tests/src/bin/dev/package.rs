@@ -1,5 +1,5 @@
-//! Debian's packages without installing them: downloaded and unpacked below a folder of ours. No system folder is
-//! written to, and none of their services is started.
+//! Downloads Debian packages and unpacks them below a folder of ours, without installing them. Nothing is written to
+//! system folders, and no services are started.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,11 @@ use anyhow::{ensure, Context, Result};
 use crate::provision::prepare_downloads;
 use crate::waiting::{self, OFTEN};
 
-/// Longer than this is not worth waiting for.
+/// Nothing takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The folder that stands for the file system's root in the package, whose name and version the folder's name tells.
+/// The folder that stands for the root of the file system in the package. Its name contains the package's name and
+/// version.
 pub(crate) fn unpacked(package: &str, folder: &Path) -> Result<PathBuf> {
     let start = format!("{package}_");
     let named = |ending: &str| {
@@ -42,7 +43,7 @@ pub(crate) fn unpacked(package: &str, folder: &Path) -> Result<PathBuf> {
     Ok(root)
 }
 
-/// Runs a command that says nothing unless it fails, and not for ever.
+/// Runs a command for a limited time, and prints its output only if it fails.
 pub(crate) fn quietly(command: &mut Command) -> Result<()> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     if let Err(error) = waiting::until("its end", PATIENCE, OFTEN, || Ok(child.try_wait()?.is_some())) {

@@ -1,9 +1,9 @@
-//! Sees to it that PostgreSQL, its headers, a C compiler, libclang, rustfmt and clippy are there, and Python for the
-//! official Algolia client where that is run.
+//! Makes sure that PostgreSQL, its headers, a C compiler, libclang, rustfmt and clippy are installed, and Python where
+//! the official Algolia client is run.
 //!
-//! On Debian and its kin, as root or with a sudo that asks nothing, what is missing is installed; elsewhere it
-//! is named together with the command that gets it. The installation makes and starts no system cluster: a
-//! drop-in says so to Debian's scripts while they run, and goes when they end, however they do.
+//! On Debian and its derivatives, as root or with a sudo that needs no password, it installs what is missing.
+//! Elsewhere, it names what is missing and the command to install it. The installation does not create or start a
+//! system cluster: a drop-in file prevents that while Debian's scripts run, and is removed however they end.
 
 use std::env;
 use std::fmt;
@@ -17,7 +17,7 @@ use nix::unistd::geteuid;
 use audit_algolia_tests::cargo;
 use audit_algolia_tests::server::PgConfig;
 
-/// Installs `$@` while no new version of PostgreSQL gets a cluster.
+/// Installs `$@` without creating a cluster for a new version of PostgreSQL.
 const APT: &str = r#"
 set -e
 folder=/etc/postgresql-common/createcluster.d
@@ -42,7 +42,7 @@ apt-get install -y -qq --no-install-recommends "$@" > "$drop_in.log" 2>&1 < /dev
 rm -f "$drop_in.log"
 "#;
 
-/// What is missing where it cannot be installed, with the command that gets it.
+/// What is missing and cannot be installed, with the command to install it.
 #[derive(Debug)]
 pub(crate) struct Missing(String);
 
@@ -54,16 +54,16 @@ impl fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
-/// What a command is going to do.
+/// What a command needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Build the extension and run a server.
+    /// To build the extension and run a server.
     Serve,
-    /// Run the official Algolia client, too.
+    /// To run the official Algolia client as well.
     ServeAndCompare,
 }
 
-/// Installs what is missing, saying so, and returns the PostgreSQL to work with.
+/// Installs what is missing, with a message, and returns the PostgreSQL to use.
 pub(crate) fn provision(purpose: Purpose) -> Result<PgConfig> {
     components()?;
     let lacks = lacks(purpose);
@@ -88,7 +88,7 @@ pub(crate) fn provision(purpose: Purpose) -> Result<PgConfig> {
     PgConfig::find()
 }
 
-/// Something missing, and what Debian has it in.
+/// Something that is missing, and the Debian packages that contain it.
 struct Lack {
     name: &'static str,
     packages: fn() -> Vec<String>,
@@ -98,7 +98,7 @@ fn lacks(purpose: Purpose) -> Vec<Lack> {
     let mut lacks = Vec::new();
     let pg = PgConfig::find();
     if !pg.as_ref().is_ok_and(PgConfig::has_headers) {
-        // Server and headers together, or apt would bring the one up to a newer patch release than the other.
+        // Server and headers together. Otherwise apt could install a newer patch release of one than of the other.
         let name = if pg.is_ok() {
             "the headers of the PostgreSQL server"
         } else {
@@ -124,7 +124,7 @@ fn postgresql_packages() -> Vec<String> {
     vec![format!("postgresql-{major}"), format!("postgresql-server-dev-{major}")]
 }
 
-/// The version the distribution's `postgresql` stands for.
+/// The major version of the distribution's package `postgresql`.
 fn distribution_major() -> Option<String> {
     let output = Command::new("apt-cache").args(["depends", "postgresql"]).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -156,7 +156,7 @@ fn has_component(name: &str) -> bool {
     quiet.is_ok_and(|status| status.success())
 }
 
-/// Debian leaves out of python3 what `python3 -m venv` needs.
+/// Debian's python3 does not contain what `python3 -m venv` needs.
 fn has_python_environments() -> bool {
     let quiet = Command::new("python3")
         .args(["-c", "import ensurepip, venv"])
@@ -207,7 +207,7 @@ enum Root {
 }
 
 fn apt_as_root() -> Option<Root> {
-    // A pg_config named by hand is a PostgreSQL that apt knows nothing of, unless it lies where Debian's do.
+    // A pg_config in another place than Debian's belongs to a PostgreSQL that apt does not know.
     let foreign = env::var("PG_CONFIG").is_ok_and(|path| !path.is_empty() && !path.starts_with("/usr/"));
     if foreign || !on_path("apt-get") || !Path::new("/etc/debian_version").exists() {
         return None;
@@ -219,14 +219,14 @@ fn apt_as_root() -> Option<Root> {
     sudo.is_ok_and(|status| status.success()).then_some(Root::Sudo)
 }
 
-/// Whether apt knows any packages, after an update if need be.
+/// Whether apt knows any packages, if necessary after an update.
 fn apt_has_lists(root: Root) -> Result<bool> {
     let output = Command::new("apt-cache").args(["policy", "postgresql-common"]).output();
     let known = output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("Candidate: "));
     Ok(known || root_runs(root, "apt-get", &["update", "-qq"])?)
 }
 
-/// Sees to it that packages can be downloaded, which takes root only where apt's lists are missing.
+/// Makes sure that packages can be downloaded. Needs root only if apt's lists are missing.
 pub(crate) fn prepare_downloads() -> Result<()> {
     let root = apt_as_root().context("no Debian's PostgreSQL, or neither root nor sudo")?;
     ensure!(apt_has_lists(root)?, "apt-get update failed");

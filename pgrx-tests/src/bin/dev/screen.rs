@@ -1,13 +1,13 @@
-//! How the commands write: headings, tables and lines that fill up, on a terminal or into a log.
+//! How the commands print: headings, tables and progress bars, on a terminal or into a log.
 //!
-//! A log gets no control characters and no line twice: there, a bar writes a new line at each tenth.
+//! A log gets no control characters and no line twice. In a log, a progress bar writes a new line at each tenth.
 
 use std::io::{stdout, IsTerminal, Write};
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The widest line.
+/// The maximum width of a line.
 pub(crate) const WIDTH: usize = 100;
 
 const BAR: usize = 40;
@@ -18,8 +18,8 @@ pub(crate) fn heading(number: usize, text: &str) {
     println!("{}", "─".repeat(text.chars().count() + 3));
 }
 
-/// Runs something long. Says so when it takes more than a second: on a terminal in a line that counts the
-/// seconds, else once and then twice a minute.
+/// Runs something long. If it takes more than a second, shows that it is running: on a terminal in a line that counts
+/// the seconds, otherwise once and then twice a minute.
 pub(crate) fn while_waiting<T: Send>(what: &str, work: impl FnOnce() -> T + Send) -> T {
     let terminal = stdout().is_terminal();
     let started = Instant::now();
@@ -50,7 +50,7 @@ pub(crate) fn while_waiting<T: Send>(what: &str, work: impl FnOnce() -> T + Send
     })
 }
 
-/// A line that fills up.
+/// A progress bar.
 pub(crate) struct Bar {
     label: &'static str,
     total: u64,
@@ -64,7 +64,7 @@ impl Bar {
         Bar { label, total, shown: None, tenth: 0, terminal: stdout().is_terminal() }
     }
 
-    /// Shows how far it is, with a remark. A terminal gets it often, a log at each tenth.
+    /// Shows the progress, with a remark: often on a terminal, otherwise at each tenth.
     pub(crate) fn show(&mut self, done: u64, remark: &str) {
         let tenth = done * 10 / self.total.max(1);
         let recent = self.shown.is_some_and(|at| at.elapsed() < Duration::from_millis(40));
@@ -82,7 +82,7 @@ impl Bar {
         }
     }
 
-    /// Ends the line, so that something else can be written.
+    /// Ends the line, so that something else can be printed.
     pub(crate) fn rest(&mut self) {
         if self.terminal && self.shown.take().is_some() {
             println!();
@@ -101,7 +101,7 @@ fn bar(label: &str, done: u64, total: u64, remark: &str) -> String {
     )
 }
 
-/// A chart line: a name, a bar and a number.
+/// A bar chart: for each line a name, a bar and a number.
 pub(crate) fn chart<S: AsRef<str>>(rows: &[(S, u64)]) {
     let widest = rows.iter().map(|(name, _)| name.as_ref().chars().count()).max();
     let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
@@ -118,7 +118,7 @@ pub(crate) fn chart<S: AsRef<str>>(rows: &[(S, u64)]) {
     }
 }
 
-/// Prints a table; columns in which every cell is a number are aligned to the right.
+/// Prints a table. Columns that contain only numbers are aligned to the right.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     print!("{}", table_text(head, rows));
 }
@@ -137,7 +137,7 @@ fn table_text(head: &[&str], rows: &[Vec<String>]) -> String {
     lines.iter().map(|cells| format!("  {}\n", cells.join("  ").trim_end())).collect()
 }
 
-/// The cells of lines, each as wide as its column; some columns are aligned to the right.
+/// The cells of lines, padded to the width of their columns; some columns are aligned to the right.
 pub(crate) fn padded(lines: &[Vec<String>], is_right: impl Fn(usize) -> bool) -> Vec<Vec<String>> {
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column));
@@ -150,7 +150,7 @@ pub(crate) fn padded(lines: &[Vec<String>], is_right: impl Fn(usize) -> bool) ->
     lines.iter().map(|line| line.iter().enumerate().map(pad).collect()).collect()
 }
 
-/// A number with its thousands apart.
+/// A number with grouped thousands.
 pub(crate) fn grouped(number: u64) -> String {
     match number / 1000 {
         0 => number.to_string(),
@@ -158,7 +158,7 @@ pub(crate) fn grouped(number: u64) -> String {
     }
 }
 
-/// Wraps a text between words, so that each line with its indent fits.
+/// Wraps a text at spaces, so that each line fits with its indent.
 pub(crate) fn wrapped(text: &str, indent: usize) -> String {
     let margin = " ".repeat(indent);
     let (mut out, mut used) = (margin.clone(), 0);

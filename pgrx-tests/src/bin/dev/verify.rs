@@ -1,4 +1,4 @@
-//! `cargo verify`: every check there is, one after the other, and a count at the end.
+//! `cargo verify`: runs all checks one after the other, and counts the results.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use audit_algolia_tests::server::{Installation, PgConfig, INSTALLATION_VARIABLE,
 use crate::provision::{provision, Purpose};
 use crate::releases;
 
-/// Tests that start no server, or not one of a version to be chosen.
+/// Tests that start no server, or none of a chosen version.
 const WITHOUT_SERVER: [&str; 10] = [
     "demo",
     "harness",
@@ -32,26 +32,26 @@ pub(crate) struct Arguments {
     /// Runs only the tests whose name contains this
     #[arg(long, value_name = "FILTER")]
     test: Option<String>,
-    /// Makes chaos runs for so many minutes instead, and reports them
+    /// Performs chaos runs for so many minutes instead, and reports them
     #[arg(long, value_name = "MINUTES", conflicts_with = "test")]
     soak: Option<u64>,
-    /// Repeats the chaos runs of a seed, a short one and a long one; with --soak, the long ones begin with it
+    /// Repeats the chaos runs of a seed, a short one and a long one; with --soak, the long runs begin with it
     #[arg(long, conflicts_with = "test")]
     seed: Option<u64>,
-    /// Fetches these versions of PostgreSQL (16, 17, 18 or all) and runs the tests that need a server on each. With `all`, all
-    /// other checks come first
+    /// Downloads these versions of PostgreSQL (16, 17, 18 or all) and runs the tests that need a server on each. With
+    /// `all`, all other checks run first
     #[arg(long, value_name = "VERSIONS", value_delimiter = ',', conflicts_with_all = ["soak", "seed"])]
     postgres: Vec<String>,
 }
 
-/// What has passed and failed so far: tests, and steps that are none as one each.
+/// How many tests have passed and failed so far. A step that is not a test counts as one.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     passed: u64,
     failed: u64,
 }
 
-/// Runs all steps. False: something failed. An error: nothing could be checked at all.
+/// Runs all steps. Returns `false` if something failed, and an error if nothing could be checked at all.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let mut tally = Tally::default();
     let versions = releases::wanted(&arguments.postgres)?;
@@ -96,7 +96,7 @@ fn tests(pg: &PgConfig, filter: Option<&str>, tally: &mut Tally) {
     tally.test("test the core", &mut core);
 
     let started = begin("build the extension");
-    // A newer one that is named is built for, too, so that no test has to.
+    // Also builds for the newer version, if one is named, so that no test has to.
     let installation = Installation::newer().and_then(|_| Installation::prepare(pg, Profile::Dev));
     tally.step(started, installation.is_ok());
     match installation {
@@ -110,7 +110,7 @@ fn tests(pg: &PgConfig, filter: Option<&str>, tally: &mut Tally) {
     }
 }
 
-/// Runs the tests that need a server on a version that is fetched; those of `pg_upgrade` go on to `newer`.
+/// Runs the tests that need a server on a version that is downloaded. Tests of `pg_upgrade` upgrade to `newer`.
 fn tests_on(major: u32, newer: Option<u32>, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
     let started = begin(&format!("build the extension for PostgreSQL {major}"));
     let pg = releases::fetch(major)?;
@@ -130,7 +130,7 @@ fn tests_on(major: u32, newer: Option<u32>, filter: Option<&str>, tally: &mut Ta
     Ok(())
 }
 
-/// The integration tests but those that have nothing to do with the server's version.
+/// The integration tests, except those that do not depend on the version of the server.
 fn targets_with_server() -> Result<Vec<String>> {
     let folder = cargo::workspace().join("pgrx-tests/tests");
     let mut targets = Vec::new();
@@ -147,7 +147,8 @@ fn targets_with_server() -> Result<Vec<String>> {
     Ok(targets)
 }
 
-/// Chaos runs: those of a seed, or one after the other until the time is up or one has failed. Each counts as a test.
+/// Performs chaos runs: those of a seed, or one after the other until the time is up or one has failed. Each counts as
+/// a test.
 fn chaos(pg: &PgConfig, arguments: &Arguments, tally: &mut Tally) -> Result<()> {
     let started = begin("build the extension");
     let installation = Installation::prepare(pg, Profile::Dev)?;
@@ -208,8 +209,8 @@ impl Tally {
         self.step(started, passed);
     }
 
-    /// Runs tests and counts each. A run that fails without a failed test, because it did not build or its
-    /// process died, counts as one failure.
+    /// Runs tests and counts each. A run that fails without a failed test, because it did not build or its process
+    /// died, counts as one failure.
     fn test(&mut self, name: &str, command: &mut Command) {
         let started = begin(name);
         let mut seen = Tally::default();
@@ -238,7 +239,7 @@ impl Tally {
         Ok(child.wait()?.success())
     }
 
-    /// Adds what a line such as `test result: ok. 3 passed; 0 failed; …` tells.
+    /// Adds the counts of a line such as `test result: ok. 3 passed; 0 failed; …`.
     fn count(&mut self, line: &str) {
         let Some(result) = line.strip_prefix("test result: ") else {
             return;

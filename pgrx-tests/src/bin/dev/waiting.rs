@@ -1,4 +1,4 @@
-//! How the commands wait: by looking again and again until it is so, with a deadline, and never past Ctrl-C.
+//! How the commands wait: they check a condition again and again until a deadline, and stop on Ctrl-C.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -7,15 +7,15 @@ use anyhow::{ensure, Result};
 
 use crate::interrupt;
 
-/// A pause between looks that keeps nobody waiting and costs little.
+/// A short pause between checks, which costs little.
 pub(crate) const OFTEN: Duration = Duration::from_millis(10);
-/// A pause between looks that is no load for what is being measured.
+/// A longer pause between checks, which does not disturb measurements.
 pub(crate) const SELDOM: Duration = Duration::from_millis(100);
 
-/// Looks until `done` says so, with a pause between looks; tells how long that took.
+/// Calls `done` until it returns true, with a pause between calls, and returns how long that took.
 ///
 /// # Errors
-/// With `what` when it is not so at the deadline, when somebody wants the command to end, and when a look fails.
+/// With `what` if the deadline passes, and if the command is interrupted or a call fails.
 pub(crate) fn until(
     what: &str,
     deadline: Duration,
@@ -31,10 +31,10 @@ pub(crate) fn until(
     Ok(started.elapsed())
 }
 
-/// Lets so much time pass, for what is measured over a time.
+/// Waits for this long, for what is measured over a time.
 ///
 /// # Errors
-/// When somebody wants the command to end.
+/// If the command is interrupted.
 pub(crate) fn pass(length: Duration) -> Result<()> {
     let started = Instant::now();
     while let Some(left) = length.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {

@@ -1,4 +1,4 @@
-//! Owns the kinds of trouble, and how often each of them comes.
+//! The kinds of trouble, and how often each of them is made.
 
 use fastrand::Rng;
 
@@ -7,11 +7,11 @@ use strum::VariantArray;
 use crate::chaos::partitions::{Ddl, HOMES};
 use crate::chaos::tables::TABLES;
 
-/// What goes wrong, or is done to the server. The report calls it by the variant's name.
+/// What goes wrong or is done to the server. Reports use the name of the variant.
 #[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(const_into_str, serialize_all = "title_case")]
 pub enum Trouble {
-    /// SIGKILL, which has the server restart itself.
+    /// With SIGKILL, after which the server restarts.
     KillWorker,
     KillWriter,
     TerminateWorkers,
@@ -21,7 +21,7 @@ pub enum Trouble {
     RestartFast,
     Pause(usize),
     Resume,
-    /// Dead letters try it again, and die again.
+    /// Dead letters are sent again, and die again.
     Redrive,
     Set(&'static str, &'static str),
     PinSnapshot,
@@ -30,31 +30,36 @@ pub enum Trouble {
         full: bool,
     },
     Reindex,
-    /// So many requests are answered like this.
+    /// This many requests are answered like this.
     Answer(Answer, u64),
-    /// So many of a hundred are, drawn by the number, until it is fixed.
+    /// This percentage of the requests is answered like this, until it is fixed. The number is the seed.
     Flaky(Answer, u8, u64),
     /// Algolia refuses everything until it is fixed.
     Suspend,
-    /// A proxy lets no request through that contains the number, until it is fixed.
-    Eat(Eater, u16),
+    /// A proxy blocks every request that contains the number, until it is fixed.
+    BlockByProxy(ProxyAnswer, u16),
     Fix,
-    /// Something is done to one of the partitions that there are from the beginning.
+    /// Changes one of the partitions that exist from the beginning.
     Partition(Ddl, usize),
-    /// The database is dumped and restored under another name, in parallel.
+    /// The database is dumped, and restored in parallel under another name.
     Restore,
 }
 
-/// How a proxy refuses a request.
+/// How a proxy blocks a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Eater {
+pub enum ProxyAnswer {
     Reset,
-    /// With a page of this status.
+    /// With an error page of this status.
     Page(u16),
 }
 
-const EATERS: [Eater; 5] =
-    [Eater::Reset, Eater::Page(400), Eater::Page(403), Eater::Page(406), Eater::Page(503)];
+const PROXY_ANSWERS: [ProxyAnswer; 5] = [
+    ProxyAnswer::Reset,
+    ProxyAnswer::Page(400),
+    ProxyAnswer::Page(403),
+    ProxyAnswer::Page(406),
+    ProxyAnswer::Page(503),
+];
 
 /// What the stand-in does to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
@@ -75,7 +80,7 @@ pub enum Answer {
     Redirect,
 }
 
-/// Settings that are changed while everything runs.
+/// Settings that are changed during a run.
 const SETTINGS: [(&str, &[&str]); 8] = [
     ("audit_algolia.batch_rows", &["1", "7", "100", "1000"]),
     ("audit_algolia.in_flight", &["1", "4", "16"]),
@@ -87,7 +92,7 @@ const SETTINGS: [(&str, &[&str]); 8] = [
     ("audit_algolia.max_attempts", &["0", "3"]),
 ];
 
-/// The next trouble.
+/// Draws the next trouble.
 pub(super) fn draw(dice: &mut Rng) -> Trouble {
     match dice.u8(0..52) {
         0..=1 => Trouble::KillWorker,
@@ -111,7 +116,7 @@ pub(super) fn draw(dice: &mut Rng) -> Trouble {
         25..=27 => Trouble::Fix,
         28 => Trouble::Redrive,
         29..=30 => Trouble::Flaky(one_of(dice, Answer::VARIANTS), dice.u8(5..=60), dice.u64(..)),
-        31..=32 => Trouble::Eat(one_of(dice, &EATERS), dice.u16(0..1000)),
+        31..=32 => Trouble::BlockByProxy(one_of(dice, &PROXY_ANSWERS), dice.u16(0..1000)),
         33 if dice.bool() => Trouble::Restore,
         33..=38 => Trouble::Partition(one_of(dice, Ddl::VARIANTS), dice.usize(0..HOMES.len())),
         39 => Trouble::Partition(Ddl::Attach, 0),

@@ -10,7 +10,7 @@ const TABLE: &str = "create table t (id text primary key, v int)";
 
 #[test]
 fn a_crash_loses_no_repair_and_no_count() {
-    // What was queued and not delivered before the crash waits as long as it may have been on its way.
+    // What was queued but not delivered before the crash waits as long as it may still be in flight.
     let stage = warning().setting("audit_algolia.request_timeout", "1s").start().unwrap();
     let mut scene = Scene::new(&stage, "crash");
     scene.run(TABLE);
@@ -81,7 +81,7 @@ fn bytes_that_are_no_text_are_left_out_or_refused() {
     stage.wait_for_records("ascii", 3);
     assert_eq!(stage.standin.index("ascii")["2"]["v"], "repaired");
     assert_eq!(counts(&mut db, "ascii").0, 1);
-    // Its key has bytes of its own, by which it is found, and its object no name.
+    // The bytes of its key are in the database's encoding, so that it can be found, and its object has no name.
     assert!(one::<bool>(
         &mut db,
         "select key[1] = (select id from t where v = 'bad key') from audit_algolia.repair"
@@ -115,13 +115,13 @@ fn a_key_that_is_no_ascii_is_found_again_in_a_database_in_latin1() {
     let records = stage.standin.index("latin");
     let told = records.values().find(|record| record["v"] == 7).unwrap();
     assert_eq!((&told["op"], &told["changed_by"]), (&json!("insert"), &json!("Jürgen")));
-    // What has gone is told of by its key alone.
+    // For deleted rows, only the key is recorded.
     wait_until("dead letters", SOON, || counts(&mut db, "latin") == (0, 3, 2));
     let record: String = one(&mut db, "select min(record::text) from audit_algolia.dead_letters");
     assert!(record.contains("\\u00fc@") || record.contains("ü@"), "{record}");
 }
 
-/// No later attempt could make an objectID of it.
+/// No later attempt could make an objectID from it.
 #[test]
 fn a_key_that_makes_no_object_id_fails_the_statement_and_leaves_no_repair() {
     let mut scene = shared("no_object_id");
@@ -131,7 +131,7 @@ fn a_key_that_makes_no_object_id_fails_the_statement_and_leaves_no_repair() {
     assert_eq!(error.code().code(), "23502", "{error:?}");
     assert!(error.detail().is_some_and(|detail| detail.contains("on_capture_error = warn does not help")));
     assert_eq!(scene.counts(), (0, 0, 0));
-    // A repair for another reason ends when the row is gone: it never had an object.
+    // A repair for another reason ends when the row is deleted, because it never had an object.
     scene.run("insert into t values ('', 0), ('b', 2)");
     assert_eq!(scene.counts().0, 1);
     scene.run(

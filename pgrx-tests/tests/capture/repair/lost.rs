@@ -1,4 +1,4 @@
-//! Changes that cannot be repaired any more, and those that nobody has to repair.
+//! Changes that can no longer be repaired, and changes that need not be.
 
 use audit_algolia_tests::wait::eventually;
 use serde_json::json;
@@ -56,10 +56,11 @@ fn a_key_that_leads_to_no_row_any_more_ends_as_a_dead_letter() {
         scene.run("create table t (a bigint not null unique, b bigint not null unique, v int)");
         let rules = format!("columns => '{{v}}', mode => '{mode}', {FILTER}, object_id =>");
         scene.watch("t", &format!("{rules} '{{a}}'"));
-        // Of the first the row stays, of the second it goes.
+        // The first row remains, the second is deleted.
         scene.run("insert into t values (1, 10, 0), (2, 20, 0)");
         scene.wait_for_attempts();
-        // In one transaction: who looks in between finds that the table is not watched, and notes that as the reason.
+        // In one transaction. Otherwise a repair in between would find that the table is not watched and store that as
+        // the reason.
         scene.run("begin; select audit_algolia.unwatch('t'); delete from t where a = 2; update t set v = 1");
         scene.watch("t", &format!("{rules} '{{b}}'"));
         scene.run("commit");

@@ -1,4 +1,4 @@
-//! Repairs of mirrored tables: the index holds the table's rows when they have been made, whatever happened meanwhile.
+//! Repairs of mirrored tables: afterwards the index holds the rows of the table, whatever happened meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::*;
 
 const TABLE: &str = "create table t (id bigint primary key, v int)";
 
-/// Asserts that the index holds the table's rows.
+/// Asserts that the index holds the rows of the table.
 #[track_caller]
 fn assert_holds(scene: &mut Scene<'_>) {
     let rows = scene.db.query("select id::text, v from t", &[]).unwrap();
@@ -28,7 +28,7 @@ fn a_change_that_was_left_out_is_made_good() {
     scene.watch("t", &format!("columns => '{{v}}', mode => 'mirror', {FILTER}"));
     scene.run("insert into t select n, n from generate_series(1, 10) as n");
     scene.stage.wait_for_records("made_good", 10);
-    // While the index cannot be told, it holds what was.
+    // While changes cannot be captured, the index holds the old rows.
     scene.run("update t set v = 0 where id in (2, 3, 4, 5)");
     assert_eq!(scene.warned().len(), 1);
     scene.wait_for_attempts();
@@ -48,7 +48,7 @@ fn deletions_moves_and_truncation_are_made_good() {
     scene.watch("t", &format!("columns => '{{v}}', mode => 'mirror', {FILTER}"));
     scene.run("insert into t select n, n from generate_series(1, 8) as n");
     scene.stage.wait_for_records("moves", 8);
-    // The old version fails in the filter, too, so that the deletion itself is left out.
+    // The filter fails for the old version too, so the deletion itself is missing.
     scene.run("update t set v = 0 where id < 5; delete from t where id = 1; update t set id = 22, v = 22 where id = 2");
     scene.run("update t set id = 33 where id = 3");
     scene.run("update t set v = 33 where id = 33; update t set v = 4 where id = 4");
@@ -57,7 +57,7 @@ fn deletions_moves_and_truncation_are_made_good() {
     scene.run("update t set v = 0 where id in (4, 5); truncate t");
     scene.wait_for_repairs();
     assert_holds(&mut scene);
-    // Under the same keys other rows come.
+    // Other rows get the same keys.
     scene.run("insert into t values (1, 0), (2, 2); update t set v = 5 where id = 1");
     scene.wait_for_repairs();
     assert_holds(&mut scene);
@@ -72,7 +72,7 @@ fn a_row_that_leaves_the_filter_when_it_is_repaired_leaves_the_index() {
     scene.stage.wait_for_records("leaves", 3);
     scene.run("update t set v = 0 where id = 1");
     scene.wait_for_attempts();
-    // From 0 to 100: for the trigger the old version fails again.
+    // From 0 to 100. In the trigger, the filter fails for the old version again.
     scene.run("update t set v = 100 where id = 1");
     scene.wait_for_repairs();
     assert_eq!(scene.ids(), ["2", "3"]);
@@ -125,7 +125,7 @@ fn a_repair_waits_for_whoever_is_changing_the_row() {
     assert_holds(&mut scene);
 }
 
-/// What is held lets nothing newer pass, and is let go of with the step: also when the process is ended in it.
+/// A held object delays newer versions, and is released with the step, even if the process is ended during it.
 #[test]
 fn a_row_that_comes_back_while_its_absence_is_being_queued_stays() {
     let stage = warning().start().unwrap();
@@ -138,7 +138,7 @@ fn a_row_that_comes_back_while_its_absence_is_being_queued_stays() {
     let held = |v: i64| stage.standin.index("comes_back").get("1").is_some_and(|record| record["v"] == v);
     for (signals, v) in [(&[Signal::SIGCONT][..], 2), (&[Signal::SIGTERM, Signal::SIGCONT], 3)] {
         std::fs::write(&order, "in repair stop").unwrap();
-        // The repair finds no row, and stops before it says so.
+        // The repair finds no row, and stops before it queues the deletion.
         scene.run("begin; update t set v = 0; delete from t; commit");
         wait_until("the stop", SOON, || !order.exists());
         let pid: i32 = one(
@@ -179,7 +179,7 @@ fn whatever_is_changed_at_the_same_time_the_index_equals_the_table_in_the_end() 
                         3 => format!("begin; update t set v = {v} where id = {id}; update t set v = {v} + 1 where id = {id}; commit"),
                         _ => format!("insert into t values ({id}, {v}) on conflict (id) do update set v = excluded.v"),
                     };
-                    // Some meet each other's locks or keys.
+                    // Some conflict with each other's locks or keys.
                     if db.batch_execute(&statement).is_err() {
                         db.batch_execute("rollback").unwrap();
                     }

@@ -1,4 +1,4 @@
-//! `on_capture_error = warn`: a change that cannot be captured holds up nobody, and is repaired later.
+//! `on_capture_error = warn`: a change that cannot be captured blocks nobody, and is repaired later.
 
 mod faults;
 mod lost;
@@ -18,10 +18,10 @@ use postgres::Client;
 
 use crate::play::{one, ROLES};
 
-/// A filter that fails for a row whose `v` is 0, and lets all others through.
+/// A filter that fails for a row whose `v` is 0, and accepts all others.
 const FILTER: &str = "filter => '100 / v <> 1000'";
 
-/// A stage that warns, and is quick to try again.
+/// A stage that warns, and retries after short pauses.
 fn warning() -> StageBuilder {
     Stage::builder()
         .setting("audit_algolia.on_capture_error", "warn")
@@ -29,7 +29,7 @@ fn warning() -> StageBuilder {
         .setting("audit_algolia.retry_max", "100ms")
 }
 
-/// The one most of these tests share; each has a schema of its own.
+/// The stage that most of these tests share. Each test has a schema of its own.
 fn shared(name: &str) -> Scene<'static> {
     static STAGE: OnceLock<Stage> = OnceLock::new();
     let stage = STAGE.get_or_init(|| {
@@ -40,7 +40,7 @@ fn shared(name: &str) -> Scene<'static> {
     Scene::new(stage, name)
 }
 
-/// A session that remembers what it is warned of, in a schema of its own.
+/// A session that collects its warnings, with a schema of its own.
 struct Scene<'a> {
     stage: &'a Stage,
     name: String,
@@ -71,17 +71,17 @@ impl Scene<'_> {
         crate::play::watch(&mut self.db, table, &self.name, rules);
     }
 
-    /// The warnings since this was last asked.
+    /// The warnings since the last call.
     fn warned(&self) -> Vec<DbError> {
         std::mem::take(&mut *self.warnings.lock().unwrap())
     }
 
-    /// What the statistics say of the index: repairs that wait, changes left out, dead letters.
+    /// The figures for the index: waiting repairs, all changes that could not be captured, dead letters.
     fn counts(&mut self) -> (i64, i64, i64) {
         counts(&mut self.db, &self.name)
     }
 
-    /// Waits until no repair of the index waits, and all that is queued has arrived.
+    /// Waits until no repair of the index waits, and everything that is queued has arrived.
     #[track_caller]
     fn wait_for_repairs(&mut self) {
         let Scene { db, name, .. } = self;
@@ -90,7 +90,7 @@ impl Scene<'_> {
         crate::play::settle(db, name);
     }
 
-    /// Waits until repairs have been tried and tried again.
+    /// Waits until repairs have been tried more than once.
     #[track_caller]
     fn wait_for_attempts(&mut self) {
         let tried =
@@ -109,7 +109,7 @@ fn of(index: &str) -> String {
     format!("index_id = (select id from audit_algolia.index where name = '{index}')")
 }
 
-/// A query for the number of repairs noted for an index.
+/// A query for the number of repairs of an index.
 fn noted(index: &str) -> String {
     format!("select count(*) from audit_algolia.repair where {}", of(index))
 }
@@ -119,5 +119,5 @@ fn counts(db: &mut Client, index: &str) -> (i64, i64, i64) {
     db.query_opt(query, &[&index]).unwrap().map_or((0, 0, 0), |row| (row.get(0), row.get(1), row.get(2)))
 }
 
-/// As long as a moment in which something could go wrong.
+/// How long a test watches that nothing goes wrong.
 const MOMENT: Duration = Duration::from_millis(300);

@@ -1,4 +1,4 @@
-//! Errors that say nothing of a row: the statement fails with them, under `warn` too.
+//! Errors that are not about a row make the statement fail, under `warn` too.
 
 use super::*;
 use crate::play::failure;
@@ -30,7 +30,7 @@ fn whoever_catches_such_an_error_rolls_back_what_is_theirs() {
              end $$",
     );
     scene.watch("t", "columns => '{v}', filter => 'caught.fails(v)'");
-    // In each way rows come to be captured: together, one by one after an error, and one alone.
+    // In each way of capturing rows: together, one by one after an error, and a single row.
     for rows in ["(1, -1)", "(2, 0), (3, -1)", "(4, 1), (5, 0), (6, -1), (7, 1)"] {
         scene.run(&format!(
             "do $$ begin

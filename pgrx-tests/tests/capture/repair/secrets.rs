@@ -1,4 +1,4 @@
-//! What is noted of changes that could not be captured, and who may see it.
+//! What is stored of changes that could not be captured, and who may read it.
 
 use audit_algolia_tests::wait::stays_true;
 
@@ -14,7 +14,7 @@ fn neither_table_nor_log_nor_warning_holds_values() {
     let mut scene = Scene::new(&stage, "no_values");
     scene.run("create table t (id bigint primary key, who text, v text)");
     scene.watch("t", "columns => '{who, v}', pseudonymize => '{who, v}', operations => '{insert, update, delete}', filter => 'v::int > 0'");
-    // Put together inside the server, so that statements in the log do not show it. The server's own error quotes it.
+    // Composed inside the server, so that statements in the log do not show it. PostgreSQL's own error quotes it.
     let raw = format!("'{}' || '{}'", &RAW[..6], &RAW[6..]);
     scene.run(&format!(
         "select set_config('audit_algolia.actor', {raw}, false); insert into t values (1, {raw}, {raw}), (2, {raw}, '1')"
@@ -88,7 +88,7 @@ fn repairs_are_seen_and_changed_by_the_owner_alone() {
     );
     scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
     let mut app = scene.stage.cluster.client("postgres", "app");
-    // The writer needs no right to have a repair noted.
+    // The writer needs no rights for a repair to be stored.
     app.batch_execute("insert into rights_of_repairs.t values (1, 0)").unwrap();
     assert_eq!(scene.counts(), (1, 1, 0));
     for statement in ["table audit_algolia.repair", "delete from audit_algolia.repair"] {

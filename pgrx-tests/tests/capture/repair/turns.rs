@@ -1,4 +1,4 @@
-//! Repairs take turns: nothing that keeps one of them keeps the others.
+//! Repairs take turns: an obstacle to one does not block the others.
 
 use audit_algolia_tests::wait::stays_true;
 
@@ -23,7 +23,7 @@ fn a_table_that_is_locked_holds_up_no_other() {
     stage.wait_for_records("a", 1);
 }
 
-/// A filter that fails for 0, and says of -1 that it is the server's fault.
+/// A filter that fails for 0, and for -1 with an error that is the server's fault.
 const FAILS: &str = "create or replace function fails(int) returns boolean language plpgsql stable as $$
     begin
         if $1 < 0 then raise serialization_failure; end if;

@@ -1,4 +1,4 @@
-//! Rows that cannot be captured when they are written: who is told, what is left out, and how it arrives after all.
+//! Rows that cannot be captured when they are written: who is warned, what is missing, and how it is delivered later.
 
 use audit_algolia_tests::wait::stays_true;
 use serde_json::json;
@@ -32,7 +32,7 @@ fn of_a_thousand_rows_only_the_offending_one_is_left_out_and_it_arrives_when_it_
     scene.wait_for_repairs();
     assert_eq!(scene.stage.standin.index("one_of_many")["500"], json!({"objectID": "500", "v": 7}));
     assert_eq!((scene.ids().len(), scene.counts()), (1000, (0, 1, 0)));
-    // What is captured warns nobody.
+    // Rows that can be captured cause no warning.
     scene.run("insert into t values (2000, 1)");
     assert!(scene.warned().is_empty());
 }
@@ -111,7 +111,7 @@ fn changes_are_told_as_far_as_they_are_known() {
     scene.run(TABLE);
     scene.watch("t", "columns => '{v}', operations => '{insert, update, delete}'");
     scene.run("set audit_algolia.actor = 'alice'; insert into t values (1, 1), (2, 2), (3, 3)");
-    // A column that is gone keeps all records from being made.
+    // If a column is missing, no record can be made.
     scene.run("alter table t rename column v to w");
     scene.run("update t set w = 10 where id = 1; delete from t where id = 2; insert into t values (4, 4); delete from t where id = 4");
     assert_eq!(scene.warned().len(), 4);
@@ -159,7 +159,7 @@ fn changes_are_told_as_far_as_they_are_known() {
     );
     transactions.dedup();
     assert!(transactions.len() == 1 || transactions.len() == 4, "{transactions:?}");
-    // The order of the changes is that in which they were made.
+    // The changes are in the order in which they were made.
     let ids = scene.ids();
     assert_eq!(ids.len(), 7);
 }
@@ -232,7 +232,7 @@ fn many_repairs_that_fail_hold_up_no_other_table() {
     scene.run("insert into other values (1, 0); update other set v = 1");
     stage.wait_for_records("other", 1);
     assert_eq!(scene.counts(), (1500, 1500, 0));
-    // A step of them at a time is tried while none can be made.
+    // While none can be made, only one step of them is tried at a time.
     let tried =
         format!("select count(*) from audit_algolia.repair where attempts > 0 and {}", of("many_fail"));
     assert!(one::<i64>(&mut scene.db, &tried) < 1500);

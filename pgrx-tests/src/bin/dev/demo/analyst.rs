@@ -1,4 +1,4 @@
-//! What an analyst asks the index, who has a search key and no access to the database.
+//! The queries of an analyst, who has a search key and no access to the database.
 
 use anyhow::{ensure, Result};
 use serde_json::{json, Value};
@@ -9,7 +9,7 @@ use crate::screen::{chart, grouped, table};
 
 const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
-/// Asks everything, over HTTP.
+/// Runs all queries, over HTTP.
 pub(super) fn ask(env: &mut Environment) -> Result<()> {
     let search = env.search()?;
     refuses_writes(&search)?;
@@ -28,7 +28,7 @@ fn refuses_writes(search: &Search) -> Result<()> {
     Ok(())
 }
 
-/// Algolia has no date histogram: a range per month, all in one request.
+/// Algolia has no date histogram, so this counts a range for each month, all in one request.
 fn months(env: &mut Environment, search: &Search) -> Result<()> {
     let rows = env.db.query(
         "SELECT to_char(month, 'YYYY-MM'), extract(epoch FROM month)::bigint,
@@ -74,7 +74,7 @@ fn weekdays(search: &Search) -> Result<()> {
     Ok(())
 }
 
-/// The analyst sees pseudonyms; only who may read the table and holds the key can tell whose they are.
+/// The analyst sees pseudonyms. Only a user who may read the table and holds the key can resolve them.
 fn authors(env: &mut Environment, search: &Search) -> Result<()> {
     let authors = search.facet("author", "")?;
     println!("\nWho made the most changes?");

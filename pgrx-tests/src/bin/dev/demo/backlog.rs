@@ -1,4 +1,4 @@
-//! The history becomes a backlog, and drains while new rows are committed.
+//! Queues the history as a backlog, and drains it while new rows are committed.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,11 +15,11 @@ use super::table::TABLE;
 use crate::screen::{grouped, table, Bar};
 use crate::waiting;
 
-/// After which part of the backlog, in percent, a row is committed.
+/// After which percentages of the backlog a row is committed.
 const LIVE_AT: [u64; 4] = [10, 30, 50, 70];
-/// For how long nothing may arrive before the demo gives up.
+/// How long the demo waits for the next record before it gives up.
 const STALLED: Duration = Duration::from_secs(30);
-/// Nobody watches a drain for longer, however it goes on.
+/// Even if records keep arriving, the drain is watched no longer than this.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A row committed during the drain.
@@ -55,7 +55,7 @@ pub(super) fn load(env: &mut Environment, changes: &[Change]) -> Result<()> {
     Ok(())
 }
 
-/// Resumes delivery, commits a few rows while it goes on, and tells when each of them arrived.
+/// Resumes delivery, commits a few rows meanwhile, and reports when each of them arrived.
 pub(super) fn drain(env: &mut Environment, total: u64) -> Result<()> {
     let mut writer = env.cluster.connect("postgres", "postgres")?;
     let mut bar = Bar::new("delivered", total + LIVE_AT.len() as u64);
@@ -97,7 +97,7 @@ pub(super) fn drain(env: &mut Environment, total: u64) -> Result<()> {
     Ok(())
 }
 
-/// Prints when the live rows arrived, counted in batches and in older rows overtaken.
+/// Prints when the live rows arrived, measured in batches and in older rows that they overtook.
 fn tell(env: &Environment, live: &[Live], total: u64) -> Result<()> {
     let arrivals = env.standin.arrivals();
     let mut rows = Vec::new();
@@ -136,7 +136,7 @@ fn tell(env: &Environment, live: &[Live], total: u64) -> Result<()> {
         ],
         &rows,
     );
-    // Requests on their way cannot be overtaken, and every tenth batch is the oldest rows' turn.
+    // A row cannot overtake requests that are already being sent, and every tenth batch takes the oldest rows.
     ensure!(worst <= 40, "a row committed during the drain arrived only after {worst} batches");
     Ok(())
 }
@@ -159,7 +159,7 @@ fn waiting_after(before: &[Arrival], total: u64, live: &[Live]) -> u64 {
     total.saturating_sub(old as u64)
 }
 
-/// A change as an application would record it now.
+/// A change such as an application would insert now.
 fn live_change(number: usize) -> Change {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     Change {

@@ -1,4 +1,4 @@
-//! What the demo runs on: the cluster, the stand-in, and how a person goes on with them.
+//! The cluster and the stand-in of the demo, and hints for using them afterwards.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,10 +19,10 @@ use crate::screen::while_waiting;
 use crate::waiting::{self, OFTEN};
 use crate::{interrupt, screen};
 
-/// How long a write takes at the stand-in: about what a service in the same region takes.
+/// The latency of writes at the stand-in: about that of a service in the same region.
 const LATENCY: Duration = Duration::from_millis(20);
 
-/// The cluster goes first, while there is still somebody to deliver to.
+/// The cluster is dropped first, while the stand-in still accepts records.
 pub(super) struct Environment {
     pub(super) db: Client,
     pub(super) cluster: Cluster,
@@ -30,7 +30,7 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    /// Installs, builds and starts whatever is needed, and puts the table under watch.
+    /// Installs, builds and starts everything needed, and watches the table.
     pub(super) fn open(rows: usize) -> Result<Environment> {
         let installation = installation()?;
         ensure!(installation.has_install_script(), "the extension has no install script");
@@ -65,14 +65,14 @@ impl Environment {
         Ok(env)
     }
 
-    /// Who asks with the search key.
+    /// A client with the search key.
     pub(super) fn search(&self) -> Result<Search> {
         Search::at(&self.url()?)
     }
 
-    /// The latest the server has logged.
+    /// The end of the server's log.
     pub(super) fn log_tail(&self) -> String {
-        // A crash is logged by another process, some time after the connection broke.
+        // A crash is logged by another process, a moment after the connection breaks.
         let told = || !self.db.is_closed() || self.cluster.log().contains("terminated by signal");
         let _ = waiting::until("the server's last words", Duration::from_secs(5), OFTEN, || Ok(told()));
         self.cluster.log_end(12)
@@ -83,7 +83,7 @@ impl Environment {
         urls.into_iter().next().context("the stand-in has no address")
     }
 
-    /// Has the extension declare the facets.
+    /// Lets the extension configure the index, so that it has its facets.
     fn configure_index(&mut self) -> Result<()> {
         self.db.execute("SELECT audit_algolia.configure_index($1)", &[&TABLE])?;
         let arrived = || Ok(self.standin.settings(TABLE).is_some());
@@ -91,7 +91,7 @@ impl Environment {
         Ok(())
     }
 
-    /// Keeps everything running until somebody wants it to end.
+    /// Keeps everything running until Ctrl-C.
     pub(super) fn stay(&self) -> Result<()> {
         let url = self.url()?;
         let curl = |call: &str, body: &str| {
@@ -115,7 +115,7 @@ impl Environment {
     }
 }
 
-/// The one a parent process has prepared, else the one to be built.
+/// The installation that a parent process has prepared, or else a new one.
 fn installation() -> Result<Installation> {
     if std::env::var_os(INSTALLATION_VARIABLE).is_some() {
         return Installation::current();

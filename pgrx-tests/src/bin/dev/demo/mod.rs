@@ -1,8 +1,8 @@
-//! `cargo demo`: this machine's package history as an audit table, delivered from a cluster of its own to a
-//! stand-in for Algolia.
+//! `cargo demo`: delivers this machine's package history as an audit table, from a cluster of its own to a stand-in for
+//! Algolia.
 //!
-//! Everything it starts belongs to the [`Environment`], and is gone when that is dropped: at the end, after an
-//! error, after Ctrl-C. Should the process be killed, the cluster's watchdog tidies up.
+//! Everything that is started belongs to the [`Environment`] and ends when that is dropped: at the end, after an error,
+//! or after Ctrl-C. If the process is killed, the cluster's watchdog cleans up.
 
 mod analyst;
 mod backlog;
@@ -23,7 +23,7 @@ use crate::screen::{grouped, heading, wrapped};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Leaves database and stand-in running at the end, until Ctrl-C
+    /// Keeps database and stand-in running at the end, until Ctrl-C
     #[arg(long)]
     keep: bool,
     /// Takes only the newest N changes of the history
@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     rows: Option<usize>,
 }
 
-/// Shows the extension at work.
+/// Runs the demo.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     heading(1, "A database, an index, and a table to watch");
     let mut changes = history::collect()?;

@@ -1,4 +1,4 @@
-//! What arrived: shown, and held against the table.
+//! Shows what arrived, and compares it with the table.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -10,7 +10,7 @@ use super::status;
 use super::table::TABLE;
 use crate::screen::{grouped, wrapped};
 
-/// Prints rows and, below each, the record as Algolia holds it.
+/// Prints rows and, below each, its record in Algolia.
 pub(super) fn show_records(env: &mut Environment) -> Result<()> {
     let rows = env.db.query(
         "(SELECT id, to_jsonb(d)::text FROM document_changes AS d ORDER BY id DESC LIMIT 1)
@@ -30,14 +30,15 @@ pub(super) fn show_records(env: &mut Environment) -> Result<()> {
     Ok(())
 }
 
-/// A record's JSON with room to break the line at.
+/// A record's JSON with spaces, so that lines can be broken.
 fn spaced(record: &Value) -> String {
     let members = record.as_object().into_iter().flatten();
     let parts: Vec<String> = members.map(|(name, value)| format!("\"{name}\": {value}")).collect();
     format!("{{{}}}", parts.join(", "))
 }
 
-/// Compares the index with the table, and looks for what must not be in it. Returns the number of rows.
+/// Compares the index with the table, and checks that the index contains nothing that it must not. Returns the number
+/// of rows.
 pub(super) fn check(env: &mut Environment) -> Result<u64> {
     let row = env.db.query_one("SELECT count(*), count(DISTINCT author) FROM document_changes", &[])?;
     let (rows, authors) = (row.get::<_, i64>(0) as u64, row.get::<_, i64>(1) as usize);
@@ -73,7 +74,7 @@ pub(super) fn check(env: &mut Environment) -> Result<u64> {
     Ok(rows)
 }
 
-/// Values in the index that are originals of pseudonyms, or look like an address.
+/// Values in the index that should be pseudonyms, or that look like an address.
 fn leaks<'a>(env: &mut Environment, records: impl Iterator<Item = &'a Value>) -> Result<BTreeSet<String>> {
     let originals: HashSet<String> = env
         .db

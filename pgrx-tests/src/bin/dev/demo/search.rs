@@ -1,4 +1,4 @@
-//! Questions to the index over HTTP, with nothing but a key.
+//! Queries the index over HTTP, with only a key.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use audit_algolia_tests::standin::APP_ID;
 
 use super::table::TABLE;
 
-/// May search one index and nothing else.
+/// A key that can search one index and do nothing else.
 pub(super) const SEARCH_KEY: &str = "search-key-of-an-analyst";
 
-/// Somebody with that key.
+/// A client with that key.
 pub(super) struct Search {
     agent: ureq::Agent,
     url: String,
 }
 
 impl Search {
-    /// The analyst.
+    /// Connects to this URL.
     pub(super) fn at(url: &str) -> Result<Search> {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -30,7 +30,7 @@ impl Search {
         Ok(Search { agent, url: url.to_owned() })
     }
 
-    /// A query on the index.
+    /// Runs a query on the index.
     pub(super) fn query(&self, query: &Value) -> Result<Value> {
         self.send("POST", &format!("{TABLE}/query"), query)
     }
@@ -50,7 +50,7 @@ impl Search {
         Ok(counts)
     }
 
-    /// How many records match each of the filters, in one request.
+    /// How many records match each of the filters; all in one request.
     pub(super) fn counts(&self, filters: &[String]) -> Result<Vec<u64>> {
         let requests: Vec<Value> = filters
             .iter()
@@ -61,7 +61,7 @@ impl Search {
         Ok(results.iter().map(|one| one["nbHits"].as_u64().unwrap_or(0)).collect())
     }
 
-    /// Whether the key may write: the answer's status.
+    /// Tries to write with the key, and returns the status and text of the answer.
     pub(super) fn try_to_write(&self) -> Result<(u16, String)> {
         let body = json!({"requests": [{"action": "addObject", "body": {"objectID": "forged"}}]});
         let (status, answer) = self.exchange("POST", &format!("{TABLE}/batch"), &body)?;

@@ -1,4 +1,4 @@
-//! What the extension says of itself: `queue_stats()` and `worker_stats()`, as tables and as numbers.
+//! Reads `queue_stats()` and `worker_stats()`, as tables and as numbers.
 
 use anyhow::Result;
 use postgres::Client;
@@ -60,7 +60,7 @@ pub(super) fn show_queue(db: &mut Client) -> Result<Queue> {
     Ok(now)
 }
 
-/// What `worker_stats()` says now, to be printed when there is time.
+/// Reads `worker_stats()`, to be printed later.
 pub(super) fn workers(db: &mut Client) -> Result<Vec<Vec<String>>> {
     let rows = db.query(
         "SELECT pid::text, state, coalesce(batch_rows, 0), coalesce(host, ''), batches_total, rows_total,
@@ -85,7 +85,7 @@ pub(super) fn workers(db: &mut Client) -> Result<Vec<Vec<String>>> {
         .collect())
 }
 
-/// Prints what [`workers`] has found.
+/// Prints what [`workers`] has returned.
 pub(super) fn show_workers(rows: &[Vec<String>]) {
     println!("\n  SELECT * FROM audit_algolia.worker_stats();");
     table(&["pid", "state", "batch_rows", "host", "batches_total", "rows_total", "errors_total"], rows);

@@ -1,4 +1,4 @@
-//! Ratios as horizontal bars, in groups, each with a scale of its own: an SVG for light and dark pages.
+//! Draws ratios as horizontal bars, in groups with a scale of their own: an SVG for light and dark pages.
 
 use std::fmt::Write;
 
@@ -16,12 +16,12 @@ struct Bar {
 }
 
 impl Group {
-    /// The hint says what 1 is, and which direction is good.
+    /// The hint says what 1 means, and which direction is better.
     pub(super) fn new(title: impl Into<String>, hint: &'static str) -> Group {
         Group { title: title.into(), hint, bars: Vec::new() }
     }
 
-    /// Adds a bar; nothing if there is no ratio.
+    /// Adds a bar, if there is a ratio.
     pub(super) fn bar(&mut self, label: impl Into<String>, ratio: Option<f64>, is_ours: bool) {
         if let Some(ratio) = ratio.filter(|ratio| ratio.is_finite() && *ratio >= 0.0) {
             self.bars.push(Bar { label: label.into(), ratio, is_ours });
@@ -37,7 +37,7 @@ const WIDTH: f64 = 860.0;
 const MARGIN: f64 = 24.0;
 /// Where bars begin.
 const BARS: f64 = 330.0;
-/// How long the longest is: the figure has to fit behind it.
+/// The length of the longest bar, which leaves room for the figure after it.
 const LONGEST: f64 = WIDTH - BARS - MARGIN - 70.0;
 const HEAD: f64 = 34.0;
 const ROW: f64 = 24.0;
@@ -66,7 +66,7 @@ const STYLE: &str = "
   }
 ";
 
-/// The picture. Groups without bars are left out.
+/// The chart as SVG. Groups without bars are left out.
 pub(super) fn svg(title: &str, below: &str, groups: &[Group]) -> String {
     let groups: Vec<&Group> = groups.iter().filter(|group| !group.bars.is_empty()).collect();
     let height = 92.0 + groups.iter().map(|group| group.height()).sum::<f64>();
@@ -93,7 +93,7 @@ fn draw(out: &mut String, group: &Group, top: f64) {
     let _ = writeln!(out, "{hint}{}</text>", escaped(group.hint));
     let greatest = group.bars.iter().map(|bar| bar.ratio).fold(1.0, f64::max);
     let long = |ratio: f64| ratio / greatest * LONGEST;
-    // What all are compared with; bars and figures go over it.
+    // The reference line, below bars and figures.
     let (x, from) = (BARS + long(1.0), top + HEAD - 10.0);
     let to = from + ROW * group.bars.len() as f64 + 4.0;
     let _ = writeln!(out, "<line class=\"one\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{from}\" y2=\"{to}\"/>");

@@ -1,7 +1,7 @@
-//! Rows that are committed one by one, and how long each takes to arrive.
+//! Commits rows one by one and measures how long each takes to arrive.
 //!
-//! Writer and stand-in read the same clock. The time counts from the moment at which the commit has returned to
-//! the writer; a row that arrived before that counts as zero. The time from the INSERT's start is told beside it.
+//! Writer and stand-in read the same clock. The time counts from the moment when the commit has returned to the writer.
+//! A row that arrived before that counts as zero. The time from the start of the INSERT is reported as well.
 
 use std::collections::HashMap;
 use std::thread;
@@ -21,14 +21,14 @@ use crate::waiting;
 /// Sessions that write a stream.
 const WRITERS: u64 = 4;
 
-/// A row that was committed, and when, in microseconds since 1970.
+/// A committed row, and the time in microseconds since 1970.
 pub(super) struct Commit {
     id: i64,
     begun: i64,
     committed: i64,
 }
 
-/// Milliseconds from commit and from the INSERT's start to arrival, of the rows that have arrived.
+/// For the rows that have arrived, milliseconds from the commit, and from the start of the INSERT, to the arrival.
 #[derive(Default)]
 pub(super) struct Delays {
     pub(super) from_commit: Vec<f64>,
@@ -36,7 +36,7 @@ pub(super) struct Delays {
 }
 
 impl Delays {
-    /// Looks which of the rows have arrived by now. One that came several times counts from the first.
+    /// Looks up which rows have arrived by now. If one arrived several times, the first time counts.
     pub(super) fn until_now(testbed: &mut Testbed, commits: &[Commit]) -> Result<Delays> {
         let mut arrived: HashMap<u64, i64> = HashMap::new();
         for (hash, at) in testbed.standin.times(INDEX)? {
@@ -57,13 +57,13 @@ impl Delays {
         percentile(&self.from_commit, percent).unwrap_or(f64::NAN)
     }
 
-    /// Rows that arrived before their commit had returned to the writer.
+    /// Rows that arrived before their commit returned to the writer.
     pub(super) fn ahead(&self) -> usize {
         self.from_commit.iter().filter(|delay| **delay == 0.0).count()
     }
 }
 
-/// A session that inserts a row at a time.
+/// A session that inserts one row at a time.
 pub(super) struct Writer {
     db: Client,
     statement: Statement,
@@ -85,7 +85,7 @@ impl Writer {
     }
 }
 
-/// Several writers in turn at an even pace, so many rows a second if the machine lets them.
+/// Several writers take turns at an even pace: so many rows per second, if the machine is fast enough.
 pub(super) fn write_evenly(testbed: &Testbed, rate: u64, length: Duration) -> Result<Vec<Commit>> {
     let writers: Result<Vec<Writer>> = (0..WRITERS).map(|_| Writer::new(testbed)).collect();
     let started = Instant::now();

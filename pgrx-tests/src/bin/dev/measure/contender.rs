@@ -1,4 +1,4 @@
-//! Who drains: the extension, what one would use in its place, and the least that SQL can do.
+//! What can drain a queue: the extension, the services that one would use instead, and a bare loop in SQL.
 
 use anyhow::{ensure, Result};
 
@@ -7,23 +7,23 @@ use super::process::seconds_of;
 use super::rows::Records;
 use super::testbed::{backend, Drained, Testbed};
 
-/// Who drains.
+/// What delivers the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Contender {
-    /// The extension, with so many workers.
+    /// The extension, with this many workers.
     Ours {
         workers: usize,
         in_flight: usize,
         compression: bool,
         tls: bool,
     },
-    /// A loop in the server that deletes a thousand rows after the other, and sends nothing.
+    /// A loop in the server that deletes a thousand rows at a time and sends nothing.
     BareLoop,
     Peer(Kind),
 }
 
 impl Contender {
-    /// The extension with the defaults of its other settings.
+    /// The extension, with the defaults of its other settings.
     pub(super) const fn ours(workers: usize, compression: bool) -> Contender {
         Contender::Ours { workers, in_flight: 4, compression, tls: false }
     }
@@ -53,7 +53,7 @@ impl Contender {
         }
     }
 
-    /// Has it drain so many rows to a server that answers after so many milliseconds. None if it is not there.
+    /// Drains so many rows to a server with this latency in milliseconds. `None` if the contender is not installed.
     pub(super) fn drain(
         self,
         testbed: &mut Testbed,
@@ -101,7 +101,7 @@ const LOOP: &str = "
         END LOOP;
     END $$";
 
-/// Makes the bare loop's queue.
+/// Creates the queue of the bare loop.
 pub(super) fn prepare_bare_loop(testbed: &mut Testbed) -> Result<()> {
     testbed.make_queue_alike("bare_queue")
 }

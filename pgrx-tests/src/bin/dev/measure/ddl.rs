@@ -1,4 +1,4 @@
-//! What the extension costs statements that it has nothing to do with: making and dropping a temporary table.
+//! Measures what the extension costs statements that do not concern it: creating and dropping a temporary table.
 
 use anyhow::Result;
 use postgres::Client;
@@ -10,14 +10,14 @@ use super::samples::Samples;
 use super::testbed::{backend, cluster};
 use super::Setup;
 
-/// Tables made and dropped in a row. Rounds are short, so that both sides see the same machine.
+/// Tables created and dropped in a row. Rounds are short, so that both sides find the machine in the same state.
 const TABLES: usize = 50;
 const ROUNDS: usize = 40;
 
 const STATEMENTS: [&str; 2] =
     ["CREATE TEMPORARY TABLE scratch (id serial PRIMARY KEY, v text)", "DROP TABLE scratch"];
 
-/// Milliseconds per table by the clock, and of processor time.
+/// Milliseconds per table, of elapsed and of processor time.
 type Times = (f64, f64);
 
 pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {

@@ -1,4 +1,5 @@
-//! How quickly a backlog drains: one worker, two, behind latency, over TLS; beside a bare loop in SQL and polling services.
+//! Measures how fast a backlog drains: with one worker, with two, with latency, and over TLS. Compares it with a bare
+//! loop in SQL and with polling services.
 
 use anyhow::Result;
 
@@ -22,20 +23,20 @@ const BARE: Case = (Contender::BareLoop, 0);
 const JAVASCRIPT: Case = (Contender::Peer(Kind::JavaScript), 0);
 const PYTHON: Case = (Contender::Peer(Kind::Python), 0);
 
-/// Who drains, and after how many milliseconds the server answers.
+/// The contender, and the server's latency in milliseconds.
 type Case = (Contender, u64);
 
-/// The first drain of all is one with defaults alone.
+/// The first drain of all runs with defaults only.
 const CASES: [Case; 7] = [ONE, BARE, JAVASCRIPT, PYTHON, TLS, TWO, FAR];
 
-/// Rows a second that requests in flight allow at 20 ms.
+/// Rows per second that the requests in flight allow at 20 ms.
 const BOUND: f64 = 16.0 * 1000.0 / 0.020;
 
 pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     let scale = &setup.scale;
     let mut testbed = Testbed::start(&setup.installation, &[])?;
     let mut peers = Peers::polling(&mut testbed, report)?;
-    // The first time, memory and files are made; that is nobody's rate.
+    // The first drain creates memory and files, so it does not count.
     testbed.keep_records(Records::Small, scale.drain)?;
     prepare_bare_loop(&mut testbed)?;
     let found = Samples::alternate(&CASES, scale.repeats, |(who, latency): Case| {
@@ -50,7 +51,7 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Against the services and the bare loop.
+/// Compared with the services and the bare loop.
 fn compare(report: &mut Report, found: &Samples<Case, Drained>, peers: &Peers) {
     let rate = |case| found.of(case, |one| one.rate);
     let processor = |case| found.of(case, |one| one.processor);
@@ -111,10 +112,10 @@ fn compare(report: &mut Report, found: &Samples<Case, Drained>, peers: &Peers) {
     ));
 }
 
-/// The workers' own figures.
+/// The figures of the workers themselves.
 fn alone(report: &mut Report, found: &Samples<Case, Drained>, rows: u64) {
     let rate = |case| found.of(case, |one| one.rate);
-    // Where the processor is the limit, latency must not make it any slower.
+    // Where the processor is the limit, latency must not make it slower.
     let reachable: Vec<f64> = rate(ONE).into_iter().map(|near| near.min(BOUND)).collect();
     let name = format!("drain of {rows} rows");
     let far =
@@ -142,7 +143,7 @@ fn alone(report: &mut Report, found: &Samples<Case, Drained>, rows: u64) {
     report.add(Row::of("WAL of delivery, beyond the insert", "bytes a row", &wal).at_most(130.0));
 }
 
-/// A worker keeps what it needed with sixteen requests in flight: only the first drain is one with defaults alone.
+/// A worker keeps the memory that sixteen requests in flight needed, so only the first drain shows the defaults.
 fn memory(report: &mut Report, drains: &[Drained]) {
     let (Some(first), Some(last)) = (drains.first(), drains.last()) else {
         return;
@@ -152,7 +153,7 @@ fn memory(report: &mut Report, drains: &[Drained]) {
     report.add(Row::new("the same once it had 16 requests in flight, anonymous", text));
 }
 
-/// A worker's memory beyond a plain backend's, at some time.
+/// A worker's memory in excess of a plain backend's.
 pub(super) fn tell_beyond(report: &mut Report, when: &str, beyond: Memory, most: Option<f64>) {
     for (name, value) in [("private and dirty", beyond.private_dirty), ("anonymous", beyond.anonymous)] {
         let name = format!("worker's memory beyond a plain backend{when}, {name}");

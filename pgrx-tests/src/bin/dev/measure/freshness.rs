@@ -1,4 +1,4 @@
-//! How long a row takes from its commit to its arrival: in peace, in a stream, behind a backlog.
+//! Measures how long a row takes from its commit to its arrival: alone, in a stream, and behind a backlog.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// p50, p99 and the most, and the same from the INSERT's start.
+/// p50, p99 and the maximum, from the commit and from the start of the INSERT.
 fn cells(name: &str, delays: &Delays) -> Vec<String> {
     let figures = [&delays.from_commit, &delays.from_insert].into_iter().flat_map(|delays| {
         [50.0, 99.0, 100.0].map(|percent| percentile(delays, percent).map_or_else(|| "–".to_owned(), short))
@@ -115,7 +115,7 @@ pub(super) fn stream(testbed: &mut Testbed, rate: u64, length: Duration) -> Resu
     all_delays(testbed, &commits)
 }
 
-/// Commits during the drain of a backlog; also how much of it was left at the end.
+/// Commits during the drain of a backlog. Also returns how much of it was left at the end.
 fn behind_backlog(testbed: &mut Testbed, rows: u64) -> Result<(Delays, u64)> {
     testbed.pause()?;
     testbed.load(Records::Small, rows)?;

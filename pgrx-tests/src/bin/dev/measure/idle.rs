@@ -1,4 +1,4 @@
-//! What it costs to have nothing to do: processor time, wake-ups and log of workers over twenty databases.
+//! Measures what idle workers for twenty databases cost: processor time, wake-ups and WAL.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use crate::waiting::{self, SELDOM};
 
 const DATABASES: usize = 20;
 const WORKERS: usize = 2;
-/// So long after the last delivery a worker may still look whether it has missed something.
+/// For this long after the last delivery, a worker may still check whether it has missed something.
 const CALM: Duration = Duration::from_secs(10);
 
-/// A process of the extension's, and what it had used.
+/// A process of the extension, and what it had used.
 struct Process {
     id: u32,
     kind: String,
@@ -28,7 +28,7 @@ struct Process {
 }
 
 pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
-    // What autovacuum writes about twenty new databases would drown what is looked for.
+    // What autovacuum writes about twenty new databases would hide what is measured.
     let settings = [("max_worker_processes", "64"), ("autovacuum", "off")];
     let mut testbed = Testbed::start(&setup.installation, &settings)?;
     let insert = insert("audit_log", 100);
@@ -56,7 +56,7 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     tell(report, &before, &after, wal, seconds)
 }
 
-/// Waits until all workers run, all rows have arrived, and a while longer.
+/// Waits until all workers run and all rows have arrived, and a while longer.
 fn settle(testbed: &mut Testbed) -> Result<()> {
     let workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'audit_algolia worker'";
     let expected = (DATABASES * WORKERS) as i64;

@@ -1,5 +1,5 @@
-//! What each process takes of memory over rows of 8 MB: no more than a few times `batch_bytes` and two rows, however many
-//! rows there are.
+//! Measures the memory of each process for rows of 8 MB. It must not exceed a few times `batch_bytes` and two rows,
+//! however many rows there are.
 
 use std::time::Duration;
 
@@ -13,22 +13,23 @@ use super::Setup;
 use crate::waiting::{self, OFTEN};
 
 const MEGABYTE: f64 = (1 << 20) as f64;
-/// Megabytes of a row, and of `batch_bytes`.
+/// The size of a row, and of `batch_bytes`, in megabytes.
 const ROW: f64 = 8.0;
 const BATCH: f64 = 8.0;
 const MOST: f64 = 4.0 * BATCH + 2.0 * ROW;
-/// Megabytes that a worker has of its own: the client for HTTP and TLS, threads, the shared memory it has looked at.
+/// What a worker needs besides batches, in megabytes: the client for HTTP and TLS, threads, and shared memory that it
+/// has touched.
 const OWN: f64 = 16.0;
-/// An expression for a text of a row's length.
+/// An expression for the text of a row.
 const TEXT: &str = "repeat(md5(i::text), 262144)";
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The ways of watching a table, and the name of each one's table.
+/// The modes, with the name of the table for each.
 const MODES: [(&str, &str); 2] = [("append", "appended"), ("mirror", "mirrored")];
 
 pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     let more = [
-        // Shared memory that a process has looked at counts as its own.
+        // Shared memory that a process has touched counts as its own.
         ("shared_buffers", "4MB"),
         ("audit_algolia.on_capture_error", "warn"),
         ("audit_algolia.max_record_bytes", "64MB"),
@@ -47,7 +48,7 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Tells what a process has taken beyond a plain session.
+/// Reports the memory of a process in excess of a plain session's.
 fn tell(report: &mut Report, what: String, taken: u64, plain: u64, most: f64) {
     let beyond = taken.saturating_sub(plain) as f64 / MEGABYTE;
     report.keep(&what, "MB: VmHWM beyond a plain session", &[beyond]);
@@ -60,7 +61,7 @@ fn plain(testbed: &Testbed) -> Result<u64> {
     peak_of_session(&mut testbed.connect()?)
 }
 
-/// A writer's session, beside one that does the same to a table that is not watched.
+/// The writer's session, compared with one that writes to a table that is not watched.
 fn write(testbed: &mut Testbed, report: &mut Report, (mode, table): (&str, &str), rows: u64) -> Result<()> {
     testbed.execute(&format!(
         "CREATE TABLE {table} (id bigint PRIMARY KEY, n int, v text);
@@ -80,7 +81,7 @@ fn write(testbed: &mut Testbed, report: &mut Report, (mode, table): (&str, &str)
     Ok(())
 }
 
-/// The worker that delivers them.
+/// The worker that delivers the rows.
 fn deliver(testbed: &mut Testbed, report: &mut Report, mode: &str) -> Result<()> {
     let plain = plain(testbed)?;
     testbed.resume()?;
@@ -90,7 +91,7 @@ fn deliver(testbed: &mut Testbed, report: &mut Report, mode: &str) -> Result<()>
     Ok(())
 }
 
-/// A session that compares, and sends what is missing: all, for the server that is delivered to keeps nothing.
+/// A session that compares and sends what is missing, which is everything, because the server keeps nothing.
 fn reconcile(
     testbed: &mut Testbed,
     report: &mut Report,
@@ -136,7 +137,7 @@ fn repair(testbed: &mut Testbed, report: &mut Report, (mode, table): (&str, &str
     Ok(())
 }
 
-/// The process that sends history.
+/// The process that sends a backfill.
 fn backfill(
     testbed: &mut Testbed,
     report: &mut Report,
@@ -162,7 +163,7 @@ fn backfill(
     Ok(())
 }
 
-/// What the process of history and repairs takes during `work`.
+/// The memory of the process for backfills and repairs during `work`.
 fn meanwhile(testbed: &mut Testbed, work: impl FnOnce(&mut Testbed) -> Result<()>) -> Result<u64> {
     let address = testbed.cluster.connection_string("postgres", "postgres");
     let find = || {

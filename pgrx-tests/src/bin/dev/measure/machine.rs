@@ -1,4 +1,4 @@
-//! What it was measured on.
+//! Describes the machine.
 
 use std::fmt;
 use std::fs;
@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::Result;
 use serde_json::{json, Value};
 
-/// The machine, its load before anything was measured, and the server.
+/// The machine, its load before the measurements, and the server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Machine {
     cores: usize,
@@ -37,7 +37,7 @@ impl Machine {
         })
     }
 
-    /// For a line of a chart.
+    /// In the short form for a chart.
     pub(super) fn in_short(&self) -> String {
         format!(
             "PostgreSQL {}, {} cores ({}), fsync and full_page_writes on; medians of one run",

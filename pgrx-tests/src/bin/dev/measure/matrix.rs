@@ -1,4 +1,4 @@
-//! The table of drains: who, over latencies, with short records and long ones, compressed and not.
+//! The table of drains: contenders by latency, with short and long records, with and without compression.
 
 use anyhow::Result;
 
@@ -26,7 +26,7 @@ const CONTENDERS: [Contender; 11] = [
     Contender::Peer(Kind::Pgq),
     Contender::Peer(Kind::Wal2json),
 ];
-/// What all others are compared with.
+/// What the others are compared with.
 const BASE: Contender = Contender::Peer(Kind::JavaScript);
 
 /// A field of the table.
@@ -67,8 +67,8 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Latency takes its time whatever is sent, the services send one request after the other, and long records take long to
-/// make.
+/// Fewer rows where latency is high, because the services send one request at a time, and where records are long,
+/// because it takes long to make them.
 fn rows_for(who: Contender, records: Records, latency: u64, scale: &Scale) -> u64 {
     let (rows, parts, fewer_large) = match who {
         Contender::Peer(_) => (scale.polled, [2, 5, 10], 2),
@@ -118,7 +118,7 @@ fn tell(records: Records, fields: &Fields, peers: &Peers, scale: &Scale, report:
     );
 }
 
-/// The most that latency shows.
+/// Bars for the highest latency.
 fn bars(fields: &Fields, scale: &Scale, report: &mut Report) {
     let latency = scale.latencies.iter().copied().find(|&one| one > 0).unwrap_or_default();
     let rates = |who| fields.of((Records::Small, latency, who), |one| one.rate);

@@ -1,4 +1,4 @@
-//! Whether a worker stays as large as it is, over very many rows and over an outage; what large rows take.
+//! Measures whether a worker's memory stays constant, over very many rows and over an outage, and what large rows take.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::testbed::Testbed;
 use super::Setup;
 use crate::waiting::{self, OFTEN};
 
-/// What may come on top, in megabytes: the allocator gives back what it likes.
+/// The tolerance in megabytes, because the allocator decides what it returns.
 const SLACK: f64 = 3.0;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -48,7 +48,7 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// What the worker gives back when it has nothing to do: after a minute, no sooner.
+/// A worker returns memory after it has been idle for a minute.
 fn rest(testbed: &mut Testbed, length: Duration, report: &mut Report) -> Result<()> {
     waiting::pass(length)?;
     let left = memory(testbed.worker()?)?;
@@ -58,7 +58,7 @@ fn rest(testbed: &mut Testbed, length: Duration, report: &mut Report) -> Result<
     Ok(())
 }
 
-/// Nobody answers until so many attempts have failed; then everything is delivered.
+/// The server fails until so many attempts have failed; then everything is delivered.
 fn outage(testbed: &mut Testbed, attempts: i64) -> Result<()> {
     let url = testbed.standin.url.clone();
     let quick = [("audit_algolia.retry_min", "1ms"), ("audit_algolia.retry_max", "1ms")];

@@ -1,7 +1,8 @@
-//! `cargo measure`: the project's numbers, each beside what it is compared with, in one run.
+//! `cargo measure`: all figures of the project in one run, each with what it is compared with.
 //!
-//! Absolute times say more about a machine than about the extension. So what is compared takes turns at coming first where
-//! the order is ours to choose, is repeated for its medians, and is judged by a ratio against what the contract promises.
+//! Absolute times say more about a machine than about the extension. So the contenders take turns in being measured
+//! first, where that is possible. Each measurement is repeated, medians are compared, and their ratio is judged by what
+//! the contract promises.
 
 mod capture;
 mod chart;
@@ -60,12 +61,13 @@ pub(crate) struct Arguments {
     /// idle or ddl
     #[arg(long, value_name = "PART")]
     only: Option<String>,
-    /// Measures nothing but a backlog of so many rows, beside a tenth of them: 50000000 take 45 GB and a quarter of an hour
+    /// Measures only a backlog of so many rows, compared with a tenth of them: 50000000 take 45 GB and a quarter of an
+    /// hour
     #[arg(long, value_name = "ROWS", conflicts_with = "only")]
     backlog: Option<u64>,
 }
 
-/// Where and how much is measured.
+/// Where to measure, and how much.
 struct Setup {
     installation: Arc<Installation>,
     packages: Packages,
@@ -90,7 +92,8 @@ const PARTS: &[(&str, Part)] = &[
     ("ddl", ddl::measure),
 ];
 
-/// Measures, prints the tables and writes them to the target folder, with a chart. Tells whether all could be measured.
+/// Measures, prints the tables, and writes them to the target folder, with a chart. Returns whether everything could be
+/// measured.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
     let mut parts = PARTS.to_vec();
@@ -121,7 +124,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         println!("measuring {name} …");
         let begun = Instant::now();
         if let Err(error) = part(&setup, &mut report) {
-            // What the other parts have found is not given up for it.
+            // A part that fails does not discard the results of the others.
             interrupt::check()?;
             report.add(Row::not_measured(format!("all of {name}"), &format!("{error:#}")));
             complete = false;
@@ -134,7 +137,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     Ok(complete)
 }
 
-/// A disk that gets full in the middle harms others, too.
+/// A full disk would harm other programs too.
 fn ensure_room(scale: &Scale) -> Result<()> {
     let folder = clusters_folder();
     let folder = folder.parent().unwrap_or(&folder);

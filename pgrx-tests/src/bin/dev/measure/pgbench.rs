@@ -1,5 +1,4 @@
-//! Rows that are inserted one by one, each a transaction, as fast as it goes: with pgbench, one of the server's own programs,
-//! over its socket.
+//! Inserts rows in a transaction each, as fast as possible, with PostgreSQL's pgbench over the socket.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -11,13 +10,13 @@ use super::rows::{values, COLUMNS};
 use super::testbed::Testbed;
 use crate::waiting::{self, OFTEN};
 
-/// A run takes no longer.
+/// No run takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A run that goes on.
+/// A run in progress.
 pub(super) struct Pgbench(Child);
 
-/// What one has shown.
+/// The results of a run.
 #[derive(Clone, Copy)]
 pub(super) struct Run {
     pub(super) per_second: f64,
@@ -51,7 +50,7 @@ impl Pgbench {
         Ok(Pgbench(child))
     }
 
-    /// Waits for the end, and does something every ten milliseconds meanwhile.
+    /// Waits for the end, and calls `meanwhile` every ten milliseconds.
     pub(super) fn finish(mut self, mut meanwhile: impl FnMut() -> Result<()>) -> Result<Run> {
         waiting::until("the end of pgbench", PATIENCE, OFTEN, || {
             meanwhile()?;
@@ -74,7 +73,7 @@ pub(super) fn insert_singly(
     Pgbench::start(testbed, table, writers, seconds)?.finish(|| Ok(()))
 }
 
-/// The figures among what it says at the end.
+/// Parses the results.
 fn run(output: &str) -> Option<Run> {
     let figure = |name: &str| {
         let rest = output.lines().find_map(|line| line.strip_prefix(name))?;

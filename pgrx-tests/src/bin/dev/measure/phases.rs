@@ -1,4 +1,4 @@
-//! How steady traffic fares while things go wrong around it, one phase after the other in the same database.
+//! Measures steady traffic while things go wrong, one phase after the other in the same database.
 
 use anyhow::Result;
 use postgres::Client;
@@ -14,14 +14,14 @@ use super::Setup;
 /// Sessions that keep a transaction or a snapshot open.
 const SESSIONS: usize = 4;
 const WORKERS: usize = 2;
-/// Rows a second.
+/// Rows per second.
 const RATE: u64 = 1000;
 
-/// What goes on beside the traffic.
+/// What happens during the traffic.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Beside {
     Nothing,
-    /// Algolia takes fewer rows than are written.
+    /// Algolia accepts fewer rows than are written.
     Overload,
     IdleInTransaction,
     PinnedSnapshots,
@@ -85,7 +85,7 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
 }
 
 impl Beside {
-    /// Starts it; the sessions returned are part of it.
+    /// Starts it. The returned sessions are part of it.
     fn begin(self, testbed: &mut Testbed) -> Result<Vec<Client>> {
         let open = |statement: &str| -> Result<Client> {
             let mut db = testbed.connect()?;
@@ -99,7 +99,7 @@ impl Beside {
         match self {
             Beside::Nothing => Ok(Vec::new()),
             Beside::Overload => {
-                // Two workers with four requests of fifty rows in flight: four hundred rows a second.
+                // Two workers with four requests of fifty rows in flight each make four hundred rows per second.
                 testbed.standin.set_latency(1000)?;
                 testbed.set(&[("audit_algolia.batch_rows", "50")], WORKERS)?;
                 Ok(Vec::new())

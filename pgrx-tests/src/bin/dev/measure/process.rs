@@ -1,11 +1,11 @@
-//! What a process has used: processor time and memory of its own, as the kernel counts them.
+//! The processor time and private memory of a process, as the kernel counts them.
 
 use std::fs;
 use std::time::Instant;
 
 use anyhow::{ensure, Context, Result};
 
-/// Ticks a second in /proc: fixed by the kernel's interface on all platforms that have it.
+/// Ticks per second in /proc. The kernel's interface fixes them on all platforms that have it.
 const TICKS: f64 = 100.0;
 
 /// Processor seconds that processes have used so far, in user and system mode.
@@ -17,7 +17,7 @@ pub(super) fn cpu_seconds(processes: &[u32]) -> Result<f64> {
     processes.iter().map(seconds).sum()
 }
 
-/// Seconds by the clock that some work takes, and of processor time of a process.
+/// The elapsed seconds of some work, and the processor seconds of a process meanwhile.
 pub(super) fn seconds_of(pid: u32, work: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
     let (started, before) = (Instant::now(), fine_cpu_seconds(pid)?);
     work()?;
@@ -25,7 +25,7 @@ pub(super) fn seconds_of(pid: u32, work: impl FnOnce() -> Result<()>) -> Result<
     Ok((elapsed, fine_cpu_seconds(pid)? - before))
 }
 
-/// Processor seconds used so far, to the nanosecond, by the threads that a process still has.
+/// Processor seconds so far, to the nanosecond, of the threads that a process still has.
 pub(super) fn fine_cpu_seconds(pid: u32) -> Result<f64> {
     let mut nanos = 0.0;
     for text in of_threads(pid, "schedstat")? {
@@ -34,7 +34,7 @@ pub(super) fn fine_cpu_seconds(pid: u32) -> Result<f64> {
     Ok(nanos / 1e9)
 }
 
-/// A file of each thread. One that ends meanwhile has none.
+/// Reads a file of each thread. A thread that ends meanwhile is skipped.
 fn of_threads(pid: u32, file: &str) -> Result<Vec<String>> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).context("no threads")?;
     let texts = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join(file)).ok());
@@ -43,7 +43,7 @@ fn of_threads(pid: u32, file: &str) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-/// The sum of utime and stime. The name in parentheses may hold spaces.
+/// The sum of utime and stime. The name in parentheses may contain spaces.
 fn ticks(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ').skip(11);
@@ -51,14 +51,14 @@ fn ticks(stat: &str) -> Option<f64> {
     Some(next()? + next()?)
 }
 
-/// Memory that is the process's alone, in megabytes.
+/// Private memory of the process, in megabytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Memory {
     pub(super) private_dirty: f64,
     pub(super) anonymous: f64,
 }
 
-/// What `/proc/PID/smaps_rollup` tells.
+/// Reads `/proc/PID/smaps_rollup`.
 pub(super) fn memory(pid: u32) -> Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("no memory map")?;
     let megabytes = |name: &str| field(&text, name).map(|kilobytes| kilobytes / 1024.0);
@@ -68,18 +68,18 @@ pub(super) fn memory(pid: u32) -> Result<Memory> {
     })
 }
 
-/// How large a process is, in megabytes.
+/// The size of a process in megabytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Size {
-    /// In memory, with what of the shared buffers it has looked at.
+    /// In memory, including the shared buffers that it has touched.
     pub(super) resident: f64,
-    /// The most that was.
+    /// The peak.
     pub(super) peak: f64,
-    /// Its own.
+    /// Private memory.
     pub(super) anonymous: f64,
 }
 
-/// What `/proc/PID/status` tells.
+/// Reads `/proc/PID/status`.
 pub(super) fn size(pid: u32) -> Result<Size> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).context("no status")?;
     let megabytes = |name: &str| {
@@ -89,12 +89,12 @@ pub(super) fn size(pid: u32) -> Result<Size> {
     Ok(Size { resident: megabytes("VmRSS:")?, peak: megabytes("VmHWM:")?, anonymous: megabytes("RssAnon:")? })
 }
 
-/// Memory that is the processes' alone, in megabytes (RssAnon).
+/// Private memory of processes in megabytes (RssAnon).
 pub(super) fn own_memory(processes: &[u32]) -> Result<f64> {
     processes.iter().map(|&pid| Ok(size(pid)?.anonymous)).sum()
 }
 
-/// How often it has gone to sleep by itself, in all of its threads: each time, something woke it later.
+/// How often the threads of a process have gone to sleep voluntarily. Each time, something has woken them later.
 pub(super) fn sleeps(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for text in of_threads(pid, "status")? {
@@ -103,7 +103,7 @@ pub(super) fn sleeps(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// The same for its first thread, which ends no sooner than the process: the count only grows.
+/// The same for its main thread, which lives as long as the process, so the count only grows.
 pub(super) fn main_sleeps(pid: u32) -> Result<u64> {
     switches(&fs::read_to_string(format!("/proc/{pid}/status")).context("no status")?)
 }
@@ -143,7 +143,7 @@ mod tests {
     fn a_process_that_runs_has_used_time() {
         let own = std::process::id();
         assert!(fine_cpu_seconds(own).unwrap() > 0.0);
-        // The first thread's count is read first, for it may grow in between.
+        // The main thread's count is read first, because it may grow meanwhile.
         let main = main_sleeps(own).unwrap();
         assert!(sleeps(own).unwrap() >= main);
         assert!(size(own).unwrap().anonymous > 0.0);

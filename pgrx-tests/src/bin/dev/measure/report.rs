@@ -10,7 +10,7 @@ use super::row::{one_line, Row};
 use super::spread::short;
 use crate::screen::padded;
 
-/// All lines, and where they come from.
+/// All lines, and where they were measured.
 #[derive(Default)]
 pub(super) struct Report {
     machine: Machine,
@@ -23,7 +23,7 @@ pub(super) struct Report {
     seconds: f64,
 }
 
-/// A table of its own, its first line the heads of the columns.
+/// A separate table. Its first line holds the headings.
 struct Table {
     title: String,
     legend: String,
@@ -35,7 +35,7 @@ impl Report {
         Report { machine, scale, ..Report::default() }
     }
 
-    /// Adds a line, and prints it so that one sees how it goes.
+    /// Adds a line and prints it, to show progress.
     pub(super) fn add(&mut self, row: Row) {
         let [what, ratio, promise, verdict, measured] = row.cells();
         let parts: Vec<String> =
@@ -47,17 +47,17 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Says what could not be measured, below the tables.
+    /// Says, below the tables, what could not be measured.
     pub(super) fn missing(&mut self, what: &str, reason: &str) {
         self.note(format!("Not measured: {what}: {}.", one_line(reason)));
     }
 
-    /// Keeps what a figure was computed from.
+    /// Keeps the values from which a figure was computed.
     pub(super) fn keep(&mut self, name: &str, unit: &str, values: &[f64]) {
         self.data.push(json!({"name": name, "unit": unit, "values": values}));
     }
 
-    /// Adds a table of its own, for figures that are compared with each other.
+    /// Adds a separate table, for figures that are compared with each other.
     pub(super) fn table(
         &mut self,
         title: impl Into<String>,
@@ -88,7 +88,7 @@ impl Report {
         self.seconds = time.as_secs_f64();
     }
 
-    /// What is promised first, then what else there is, then the tables, then how it was measured.
+    /// First what is promised, then the other figures, the separate tables, and how everything was measured.
     pub(super) fn markdown(&self) -> String {
         let (promised, others): (Vec<&Row>, Vec<&Row>) =
             self.rows.iter().partition(|row| row.target.is_some());
@@ -145,7 +145,7 @@ fn with_head(head: &[&str], mut lines: Vec<Vec<String>>) -> Vec<Vec<String>> {
     lines
 }
 
-/// A table in Markdown with its columns aligned. The first line has the heads.
+/// A Markdown table with aligned columns. The first line holds the headings.
 fn markdown_table(lines: &[Vec<String>]) -> String {
     let mut lines = padded(lines, |_| false);
     if let Some(head) = lines.first() {

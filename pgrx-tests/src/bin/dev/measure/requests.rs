@@ -1,5 +1,5 @@
-//! What a trickle of rows costs: how many requests it becomes, how long its rows wait for that, what a request costs the
-//! worker, and what delivery costs those who write at the same time.
+//! Measures what a trickle of rows costs: how many requests it becomes, how long rows wait, what a request costs the
+//! worker, and what delivery costs concurrent writers.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use super::testbed::{backend, Testbed};
 use super::Setup;
 use crate::waiting::pass;
 
-/// Rows a second.
+/// Rows per second.
 const RATES: [u64; 3] = [10, 100, 1000];
 const WORKERS: [usize; 2] = [1, 2];
-/// After so many milliseconds the server answers.
+/// The server's latency in milliseconds.
 const LATENCY: u64 = 50;
-/// What is promised of the time from a commit to the answer, as a multiple of the latency.
+/// The promised time from a commit to the answer, as percentiles and multiples of the latency.
 const PROMISES: [(f64, f64); 2] = [(50.0, 1.6), (99.0, 2.2)];
 
 /// Requests of one row each.
@@ -60,11 +60,11 @@ fn trickles(testbed: &mut Testbed, length: Duration, report: &mut Report) -> Res
             let requests = testbed.standin.requests()? as f64;
             let name = format!("{rate} rows a second, {LATENCY} ms, workers = {workers}");
             let per_trip = per_round_trip(requests, length);
-            // The answer comes that much later than the row.
+            // The answer comes this much later than the row.
             let to_answer: Vec<f64> = delays.from_commit.iter().map(|delay| delay + LATENCY as f64).collect();
             report.keep(&format!("{name}: from commit to the answer"), "ms", &to_answer);
             let at = |percent| delays.at(percent) + LATENCY as f64;
-            // Fewer rows than round trips are as many requests.
+            // At a low rate, each row is a request of its own.
             if rate > 10 {
                 let figure = Row::of(format!("requests a round trip, {name}"), "requests", &[per_trip]);
                 report.add(figure.at_most(1.2));
@@ -91,12 +91,12 @@ fn trickles(testbed: &mut Testbed, length: Duration, report: &mut Report) -> Res
     Ok(())
 }
 
-/// How many requests there were in the time that one takes, on average.
+/// The average number of requests per round trip.
 fn per_round_trip(requests: f64, length: Duration) -> f64 {
     requests * LATENCY as f64 / 1000.0 / length.as_secs_f64()
 }
 
-/// What a worker uses for a request with one row, from claim to settlement, senders and wake-ups included.
+/// What a worker needs for a request with one row, from claim to settlement, including senders and wake-ups.
 fn single(testbed: &mut Testbed, repeats: usize, report: &mut Report) -> Result<()> {
     testbed.set_workers(1)?;
     testbed.standin.set_latency(0)?;
@@ -143,7 +143,7 @@ fn claim_and_delete(testbed: &mut Testbed) -> Result<f64> {
     Ok((fine_cpu_seconds(session)? - before) * 1000.0 / SINGLE as f64)
 }
 
-/// What writers get done while a worker delivers, against the same while delivery is paused.
+/// The throughput of writers while a worker delivers, compared with that while delivery is paused.
 fn writers(testbed: &mut Testbed, setup: &Setup, report: &mut Report) -> Result<()> {
     testbed.warm_up(1)?;
     let commits = ["off", "on"];

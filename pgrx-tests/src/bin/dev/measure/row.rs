@@ -1,4 +1,4 @@
-//! A line of the report: what was measured, what it is compared with, and what was promised.
+//! A line of the report: a figure, what it is compared with, and what is promised.
 
 use super::spread::{percentile, ratio, Spread};
 
@@ -10,33 +10,33 @@ pub(super) struct Row {
     pub(super) target: Option<Target>,
     pub(super) ratio: Option<Spread>,
     pub(super) reason: Option<String>,
-    /// What the figure was computed from, and its unit.
+    /// The values from which the figure was computed, and their unit.
     pub(super) values: Option<(&'static str, Vec<f64>)>,
 }
 
-/// What the contract promises of a figure.
+/// The promised limit of a figure.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target {
     /// The ratio must not be greater.
     RatioAtMost(f64),
     /// The ratio must not be less.
     RatioAtLeast(f64),
-    /// The figure itself, in the unit given, must not be greater.
+    /// The figure itself must not be greater, in the unit given.
     AtMost(f64, &'static str, f64),
 }
 
 impl Row {
-    /// A figure that is told, and not judged.
+    /// A figure that is reported but not judged.
     pub(super) fn new(what: impl Into<String>, measured: impl Into<String>) -> Row {
         Row { what: what.into(), measured: measured.into(), ..Row::default() }
     }
 
-    /// Something that could not be measured, and why.
+    /// Something that could not be measured, with the reason.
     pub(super) fn not_measured(what: impl Into<String>, reason: &str) -> Row {
         Row { reason: Some(one_line(reason)), ..Row::new(what, "") }
     }
 
-    /// The middle and the range of what repeats have shown.
+    /// The median and the range of the repeats.
     pub(super) fn of(what: impl Into<String>, unit: &'static str, values: &[f64]) -> Row {
         let Some(spread) = Spread::of(values) else {
             return Row::not_measured(what, "no run");
@@ -44,7 +44,7 @@ impl Row {
         Row { values: Some((unit, values.to_vec())), ..Row::new(what, format!("{spread} {unit}")) }
     }
 
-    /// Beside what somebody else has shown; if that is nothing, there is nothing to tell.
+    /// Adds the values of another contender, if there are any.
     #[must_use]
     pub(super) fn beside(self, whom: &str, others: &[f64]) -> Row {
         match Spread::of(others).filter(|_| self.reason.is_none()) {
@@ -60,7 +60,7 @@ impl Row {
         Row { ratio, ..self.beside(whom, others) }
     }
 
-    /// Against what it was compared with.
+    /// Adds the ratio to what it was compared with.
     #[must_use]
     pub(super) fn ratio(self, ratio: Option<Spread>) -> Row {
         Row { ratio, ..self }
@@ -71,7 +71,7 @@ impl Row {
         Row { target: Some(target), ..self }
     }
 
-    /// The same for the middle of the values, in their unit.
+    /// The same for the median of the values, in their unit.
     #[must_use]
     pub(super) fn at_most(self, most: f64) -> Row {
         let target = self
@@ -81,7 +81,7 @@ impl Row {
         Row { target, ..self }
     }
 
-    /// Names what keeps it from being measured, if anything does.
+    /// Adds the reason why it could not be measured, if there is one.
     #[must_use]
     pub(super) fn unless(self, reason: Option<&str>) -> Row {
         match reason {
@@ -90,7 +90,7 @@ impl Row {
         }
     }
 
-    /// Whether it keeps the promise, where there is one.
+    /// Whether the promise is kept, if there is one.
     pub(super) fn is_kept(&self) -> Option<bool> {
         let ratio = self.ratio.map(|ratio| ratio.median);
         match self.target? {
@@ -128,14 +128,14 @@ impl Row {
         ]
     }
 
-    /// Of a line that nothing is promised of.
+    /// The cells of a line without a promise.
     pub(super) fn plain_cells(&self) -> Vec<String> {
         let [what, ratio, _, verdict, measured] = self.cells();
         vec![what, ratio, if measured.is_empty() { verdict } else { measured }]
     }
 }
 
-/// The first line of an error, without what would break a table.
+/// The first line of an error, without characters that would break a table.
 pub(super) fn one_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default().replace('|', "/");
     line.trim_end_matches('.').chars().take(160).collect()

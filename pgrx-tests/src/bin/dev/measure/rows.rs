@@ -1,12 +1,12 @@
-//! The rows that everything is measured with: their table, their values, and how they are watched.
+//! The rows for most measurements: their table, their values, and how they are watched.
 
-/// The index everything goes to.
+/// The index that everything is delivered to.
 pub(super) const INDEX: &str = "audit_log";
 
-/// The pseudonyms' key, here and in what it is compared with.
+/// The pseudonym key, for the extension and for what it is compared with.
 pub(super) const PSEUDONYM_KEY: &str = "a key for measuring";
 
-/// The statement that makes a table to be measured: seven columns, five of which are captured.
+/// The statement that creates a table to be measured, with seven columns, five of which are captured.
 pub(super) fn table(name: &str) -> String {
     format!(
         "CREATE TABLE {name} (
@@ -24,7 +24,7 @@ pub(super) fn table(name: &str) -> String {
 /// The columns that [`values`] fills.
 pub(super) const COLUMNS: &str = "user_id, report_id, event, at, detail, secret";
 
-/// One row's values, as an expression of its number.
+/// The values of a row, as expressions of its number.
 pub(super) fn values(number: &str) -> String {
     format!(
         "'user-' || {number} % 5000, ({number} % 300)::integer, 'view',
@@ -42,7 +42,7 @@ fn insert_as(table: &str, values: &str, rows: u64) -> String {
     format!("INSERT INTO {table} ({COLUMNS}) SELECT {values} FROM generate_series(1, {rows}) AS i")
 }
 
-/// Texts of 4.7 kB that do not compress well, to be taken by their number.
+/// Texts of 4.7 kB that do not compress well, each with a number.
 pub(super) const POOL: &str = "
     CREATE TABLE pool AS
         SELECT n, (SELECT string_agg(md5((n * 1000 + i)::text), ' ') FROM generate_series(1, 144) AS i) AS text
@@ -52,9 +52,9 @@ pub(super) const POOL: &str = "
 /// How long the records are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Records {
-    /// Some 300 bytes.
+    /// About 300 bytes.
     Small,
-    /// Some 5 kB.
+    /// About 5 kB.
     Large,
 }
 
@@ -84,7 +84,7 @@ impl Records {
         }
     }
 
-    /// The statement that inserts so many rows that become such records.
+    /// The statement that inserts so many rows whose records are this long.
     pub(super) fn insert(self, rows: u64) -> String {
         let mut values = values("i");
         if self == Records::Large {
@@ -95,7 +95,7 @@ impl Records {
     }
 }
 
-/// The call that puts a table under watch.
+/// The call that watches a table.
 pub(super) fn watch(name: &str) -> String {
     watch_as(name, INDEX, "")
 }

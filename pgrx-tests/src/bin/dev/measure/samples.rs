@@ -1,5 +1,5 @@
-//! Repeats: what is compared takes turns at coming first, so that nobody always comes first or behind the same load; and
-//! what each case has shown is kept.
+//! Repeats measurements and keeps their results. The cases take turns in coming first, so that none always comes first
+//! or after the same load.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::interrupt;
 
-/// What the repeats have shown of each case.
+/// The results of the repeats of each case.
 pub(super) struct Samples<K, S>(HashMap<K, Vec<S>>);
 
 impl<K: Copy + Eq + Hash, S> Samples<K, S> {
@@ -16,7 +16,7 @@ impl<K: Copy + Eq + Hash, S> Samples<K, S> {
         Samples(HashMap::new())
     }
 
-    /// Measures each case so many times, a round after the other.
+    /// Measures each case so many times, in rounds.
     pub(super) fn alternate(
         cases: &[K],
         rounds: usize,
@@ -27,7 +27,7 @@ impl<K: Copy + Eq + Hash, S> Samples<K, S> {
         Ok(samples)
     }
 
-    /// Measures each case once, in the order of this round. A case that cannot be measured shows nothing.
+    /// Measures each case once, in the order of this round. A case that cannot be measured has no result.
     pub(super) fn round(
         &mut self,
         cases: &[K],
@@ -46,19 +46,19 @@ impl<K: Copy + Eq + Hash, S> Samples<K, S> {
         self.0.entry(case).or_default().push(sample);
     }
 
-    /// All that a case has shown.
+    /// All results of a case.
     pub(super) fn all(&self, case: K) -> &[S] {
         self.0.get(&case).map_or(&[], Vec::as_slice)
     }
 
-    /// One figure of each of a case's samples.
+    /// One figure of each result of a case.
     pub(super) fn of(&self, case: K, figure: impl Fn(&S) -> f64) -> Vec<f64> {
         self.all(case).iter().map(figure).collect()
     }
 }
 
-/// Everybody once, beginning with somebody else each round; over all rounds the beginnings are spread evenly. The first
-/// round has them as they are.
+/// Each once, starting with another one in each round, so that the starts are spread evenly. The first round has the
+/// given order.
 fn in_turn<T: Copy>(all: &[T], round: usize, rounds: usize) -> Vec<T> {
     let begin = all.len() * round / rounds.max(1);
     all.iter().copied().cycle().skip(begin).take(all.len()).collect()

@@ -1,63 +1,63 @@
-//! How much is measured: in under five minutes, or in what a quiet machine with two cores does in under 45.
+//! How much is measured: in under five minutes, or in under 45 on a quiet machine with two cores.
 
 use std::time::Duration;
 
 use super::rows::Records;
 
-/// Rows, repeats and times. Those of a quick run show that everything works, and roughly how it stands.
+/// Rows, repeats and times. Those of a quick run show that everything works, and approximate figures.
 #[derive(Clone, Copy)]
 pub(super) struct Scale {
-    /// What the largest of its clusters takes on the disk, in gigabytes.
+    /// The disk space that the largest cluster needs, in gigabytes.
     pub(super) disk: u64,
-    /// How often each comparison is made.
+    /// How often each comparison is repeated.
     pub(super) repeats: usize,
-    /// How often each field of the larger tables is.
+    /// How often each field of the larger tables is measured.
     pub(super) fields: usize,
     /// Rows of a bulk insert, and of a COPY.
     pub(super) bulk: u64,
     /// Rows of a loop of single inserts in the server.
     pub(super) singles: u64,
-    /// Rows that come in statements of a hundred.
+    /// Rows in statements of a hundred.
     pub(super) hundreds: u64,
     /// Rows of a loop of single inserts from a client, in one transaction.
     pub(super) client: u64,
-    /// How often, and for how many seconds each time, clients commit row by row.
+    /// How often, and for how many seconds each time, clients commit single rows.
     pub(super) writing: (usize, u64),
-    /// Rows of the statement whose memory is watched.
+    /// Rows of the statement whose memory is measured.
     pub(super) writer: u64,
     /// Rows of a drain.
     pub(super) drain: u64,
     /// Rows given to a polling service.
     pub(super) polled: u64,
-    /// What the server adds to its answers in the table of drains, in milliseconds.
+    /// The latencies in the table of drains, in milliseconds.
     pub(super) latencies: &'static [u64],
-    /// How long its records are.
+    /// The record lengths in the table of drains.
     pub(super) records: &'static [Records],
-    /// Rows of a drain in the table of drains, where the latency does not ask for fewer.
+    /// Rows of a drain in the table of drains, unless the latency requires fewer.
     pub(super) field: u64,
-    /// The backlog behind which fresh rows are watched.
+    /// The backlog behind which the delay of new rows is measured.
     pub(super) backlog: u64,
-    /// Rows delivered while a snapshot is pinned.
+    /// Rows delivered while a snapshot is held.
     pub(super) pinned: u64,
     /// Rows delivered while autovacuum is off.
     pub(super) unvacuumed: u64,
-    /// Rows queued when the statistics are asked.
+    /// Rows queued when the statistics are read.
     pub(super) counted: u64,
-    /// After so many rows a worker's memory is looked at.
+    /// After so many rows, a worker's memory is measured.
     pub(super) looks: [u64; 3],
     /// Rows of 8 MB.
     pub(super) large: u64,
-    /// So many attempts fail before its memory is looked at again.
+    /// So many attempts fail before its memory is measured again.
     pub(super) attempts: i64,
-    /// Rows of each drain, and of each capture, in the tables of growth.
+    /// Rows of each drain and of each capture in the tables of growth.
     pub(super) grown: u64,
     /// How long each phase of steady traffic takes.
     pub(super) phase: Duration,
-    /// How long a stream takes in which the times to arrival are counted.
+    /// How long the stream takes for which delays are measured.
     pub(super) stream: Duration,
     /// How long idle processes are watched.
     pub(super) idle: Duration,
-    /// How long a worker rests before its memory is looked at.
+    /// How long a worker rests before its memory is measured.
     pub(super) rest: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! How figures grow with workers, indices, watched tables and the rows of a request.
+//! Measures how figures grow with workers, indices, watched tables and the rows of a request.
 
 use std::time::Instant;
 
@@ -17,15 +17,16 @@ const INDICES: [u64; 4] = [1, 5, 20, 50];
 const TABLES: [u64; 4] = [1, 10, 40, 100];
 const BATCHES: [u64; 5] = [1, 10, 100, 1_000, 10_000];
 
-/// A column of a table: what it tells of a step, its unit, and how it comes of a sample.
+/// A column of a table: its heading, its unit, and how it is computed from a sample.
 type Column<S> = (&'static str, &'static str, fn(&S) -> f64);
 
-/// What is measured at each step, smallest first.
+/// What is measured at each step, the smallest first.
 struct Growth<'a, S> {
     of: &'static str,
     steps: &'a [u64],
     columns: &'a [Column<S>],
-    /// Whether what a step has made stays: then it comes only when the smaller ones are through. Else each round has all.
+    /// Whether the state that a step creates remains. If so, all repeats of a step are made before the next one;
+    /// otherwise each round has all steps.
     stays: bool,
 }
 
@@ -67,14 +68,14 @@ fn batches(setup: &Setup, report: &mut Report) -> Result<()> {
     let columns = [RATE, PROCESSOR, MEMORY];
     let growth =
         Growth { of: "rows of a request (batch_rows)", steps: &BATCHES, columns: &columns, stays: false };
-    // The largest last: a worker keeps some of the memory it once needed.
+    // The largest last, because a worker keeps some of the memory that it once needed.
     growth.measure(setup, report, |step, rows| {
         testbed.set(&[("audit_algolia.batch_rows", &step.to_string())], 1)?;
         testbed.drain(Records::Small, rows.min(step * 2_000))
     })
 }
 
-/// Captures and drains the same number of rows over more and more indices or tables, a statement for each.
+/// Captures and drains the same number of rows, spread over more and more indices or tables, with a statement for each.
 fn spread_over(of: &'static str, steps: &[u64], setup: &Setup, report: &mut Report) -> Result<()> {
     let mut testbed = Testbed::start(&setup.installation, &[])?;
     let own_index = of == "indices";
@@ -106,7 +107,7 @@ fn spread_over(of: &'static str, steps: &[u64], setup: &Setup, report: &mut Repo
 }
 
 impl<S> Growth<'_, S> {
-    /// Measures each step so many times, and tells each column beside the first step's.
+    /// Measures each step so many times, and reports each column compared with the first step.
     fn measure(
         self,
         setup: &Setup,

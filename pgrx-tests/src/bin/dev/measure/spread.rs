@@ -1,8 +1,8 @@
-//! Several measurements of the same thing: their middle and their range.
+//! The median and the range of several measurements.
 
 use std::fmt;
 
-/// Median, least and greatest of some measurements.
+/// Median, minimum and maximum of some measurements.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Spread {
     pub(super) median: f64,
@@ -11,7 +11,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// None of no measurements.
+    /// `None` if there are no measurements.
     pub(super) fn of(values: &[f64]) -> Option<Spread> {
         Some(Spread {
             median: percentile(values, 50.0)?,
@@ -31,7 +31,7 @@ impl fmt::Display for Spread {
     }
 }
 
-/// A number with three digits that count, and thousands apart.
+/// A number with three significant digits and grouped thousands.
 pub(super) fn short(value: f64) -> String {
     match value.abs() {
         f64::INFINITY => "∞".to_owned(),
@@ -42,27 +42,27 @@ pub(super) fn short(value: f64) -> String {
     }
 }
 
-/// The value below which so many percent lie, between neighbours in proportion.
+/// The value below which so many percent are, interpolated between neighbours.
 pub(super) fn percentile(values: &[f64], percent: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let place = percent.clamp(0.0, 100.0) / 100.0 * (sorted.len().checked_sub(1)?) as f64;
     let (below, above) = (sorted.get(place.floor() as usize)?, sorted.get(place.ceil() as usize)?);
-    // Of an infinite value nothing can be taken away.
+    // Nothing can be subtracted from infinity.
     Some(if below == above { *below } else { below + (above - below) * place.fract() })
 }
 
-/// What comes of pairs that were measured one right after the other.
+/// A function of pairs that were measured one right after the other.
 pub(super) fn pairwise(values: &[f64], against: &[f64], of: impl Fn(f64, f64) -> f64) -> Vec<f64> {
     values.iter().zip(against).map(|(&a, &b)| of(a, b)).collect()
 }
 
-/// The middle of the ratios of pairs that were measured one right after the other.
+/// The median ratio of pairs that were measured one right after the other.
 pub(super) fn ratio(values: &[f64], against: &[f64]) -> Option<Spread> {
     Spread::of(&pairwise(values, against, |a, b| a / b))
 }
 
-/// What somebody has shown, as a field of a table: first its ratio to what it is compared with.
+/// A contender's results as a field of a table, with the ratio to what it is compared with first.
 pub(super) fn compared(values: &[f64], against: &[f64]) -> String {
     match (ratio(values, against), Spread::of(values)) {
         (Some(ratio), Some(spread)) => format!("{} × · {spread}", short(ratio.median)),
@@ -71,7 +71,7 @@ pub(super) fn compared(values: &[f64], against: &[f64]) -> String {
     }
 }
 
-/// The middle as a field of a table.
+/// The median as a field of a table.
 pub(super) fn middle(values: &[f64]) -> String {
     percentile(values, 50.0).map_or_else(|| "–".to_owned(), short)
 }

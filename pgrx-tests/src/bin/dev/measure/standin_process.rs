@@ -1,4 +1,4 @@
-//! The stand-in as a process of its own, so that what it uses is not counted as anybody else's.
+//! Runs the stand-in as a process of its own, so that its costs are not counted for another.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -7,13 +7,13 @@ use anyhow::{ensure, Context, Result};
 
 use audit_algolia_tests::cargo;
 
-/// A stand-in in light mode. It ends when its input is closed, hence also when this process does.
+/// A stand-in in light mode. It ends when its input is closed, so also when this process ends.
 pub(super) struct StandinProcess {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     pub(super) url: String,
-    /// The address over TLS, and the PEM of who vouches for it.
+    /// The address over TLS, and the PEM certificate of its authority.
     pub(super) https_url: String,
     pub(super) authority: String,
 }
@@ -38,27 +38,27 @@ impl StandinProcess {
         Ok(light)
     }
 
-    /// Changes what is added to the answer of every write.
+    /// Changes the latency of writes.
     pub(super) fn set_latency(&mut self, milliseconds: u64) -> Result<()> {
         self.ask(&format!("latency {milliseconds}")).map(drop)
     }
 
-    /// Forgets what has arrived.
+    /// Deletes everything that has arrived.
     pub(super) fn reset(&mut self) -> Result<()> {
         self.ask("reset").map(drop)
     }
 
-    /// Operations an index has accepted.
+    /// The number of operations that an index has accepted.
     pub(super) fn count(&mut self, index: &str) -> Result<u64> {
         self.ask(&format!("count {index}"))?.parse().context("not a count")
     }
 
-    /// Requests since the start or the last reset.
+    /// The number of requests since the start or the last reset.
     pub(super) fn requests(&mut self) -> Result<u64> {
         self.ask("requests")?.parse().context("not a count")
     }
 
-    /// The hash of each id and when it arrived, in microseconds since 1970.
+    /// The hash of each id, and when it arrived, in microseconds since 1970.
     pub(super) fn times(&mut self, index: &str) -> Result<Vec<(u64, i64)>> {
         let time = |line: String| {
             let (hash, at) = line.split_once(' ').context("not an arrival")?;
@@ -67,7 +67,7 @@ impl StandinProcess {
         self.lines(&format!("times {index}"))?.into_iter().map(time).collect()
     }
 
-    /// An answer of several lines, which says first how many.
+    /// An answer of several lines, preceded by their number.
     fn lines(&mut self, command: &str) -> Result<Vec<String>> {
         let count: usize = self.ask(command)?.parse().context("not a count")?;
         (0..count).map(|_| self.line()).collect()

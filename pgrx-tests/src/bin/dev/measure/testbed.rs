@@ -1,4 +1,4 @@
-//! The server that is measured, durable and preloaded, and the process it delivers to; and what all parts do with them.
+//! The server that is measured, durable and preloaded, and the process that it delivers to.
 
 use std::fs;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::standin_process::StandinProcess;
 use crate::interrupt;
 use crate::waiting::{self, OFTEN};
 
-/// What differs from the defaults, besides the addresses.
+/// The settings that differ from the defaults, besides the addresses.
 pub(super) const SETTINGS: [(&str, &str); 4] = [
     ("shared_buffers", "1GB"),
     ("max_wal_size", "4GB"),
@@ -27,39 +27,39 @@ pub(super) const SETTINGS: [(&str, &str); 4] = [
 /// Nothing takes longer than this.
 const DEADLINE: Duration = Duration::from_secs(600);
 
-/// How often the worker's memory is looked at.
+/// How often a worker's memory is measured.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// A cluster with a session, and the stand-in it delivers to.
+/// A cluster with a session, and the stand-in that it delivers to.
 pub(super) struct Testbed {
     pub(super) db: Client,
     pub(super) cluster: Cluster,
     pub(super) standin: StandinProcess,
 }
 
-/// What one drain showed, whoever drained.
+/// The results of one drain.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Drained {
-    /// Rows a second.
+    /// Rows per second.
     pub(super) rate: f64,
-    /// Processor seconds for a million rows, of all processes that did the work.
+    /// Processor seconds per million rows, of all processes that did the work.
     pub(super) processor: f64,
-    /// Memory of these processes at the end, in megabytes: what is theirs alone (RssAnon).
+    /// Private memory of these processes at the end, in megabytes (RssAnon).
     pub(super) memory: f64,
-    /// Bytes of log a row; of drains by workers only.
+    /// Bytes of WAL per row; only for drains by workers.
     pub(super) wal: f64,
-    /// The first worker's memory beyond a plain session's, at most.
+    /// The maximum of the first worker's memory in excess of a plain session's.
     pub(super) beyond: Memory,
 }
 
-/// A cluster to be, with what is the same for all that are measured.
+/// A cluster with the settings that all measurements share.
 pub(super) fn cluster(installation: &Arc<Installation>) -> Builder {
     let builder = Cluster::builder().installation(Arc::clone(installation)).durable(true);
     SETTINGS.into_iter().fold(builder, |builder, (name, value)| builder.setting(name, value))
 }
 
 impl Testbed {
-    /// Starts both, with one worker and further settings, and watches the table `audit_log`.
+    /// Starts both, with one worker and more settings, and watches the table `audit_log`.
     pub(super) fn start(installation: &Arc<Installation>, further: &[(&str, &str)]) -> Result<Testbed> {
         let standin = StandinProcess::start()?;
         let builder = cluster(installation)
@@ -81,7 +81,7 @@ impl Testbed {
         self.cluster.connect("postgres", "postgres")
     }
 
-    /// A session that holds a snapshot, as a long report does.
+    /// A session that holds a snapshot, as a long report would.
     pub(super) fn pin_snapshot(&self) -> Result<Client> {
         let mut db = self.connect()?;
         db.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class")?;
@@ -112,7 +112,7 @@ impl Testbed {
         Ok(())
     }
 
-    /// Before a round of measurements: drops what earlier ones have inserted, and writes all else to the disk.
+    /// Before a round of measurements: deletes the rows of earlier ones and writes everything else to disk.
     pub(super) fn begin_round(&mut self) -> Result<()> {
         for name in [Records::Small, Records::Large].map(Records::table) {
             if self.db.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name])?.get(0) {
@@ -122,7 +122,7 @@ impl Testbed {
         self.execute("CHECKPOINT")
     }
 
-    /// Keeps finished records in a table of their own, numbered from 1, for those who are to send the same.
+    /// Keeps finished records in a table of their own, numbered from 1, for others to send the same.
     pub(super) fn keep_records(&mut self, records: Records, rows: u64) -> Result<()> {
         if records == Records::Large {
             let name = records.table();
@@ -142,7 +142,8 @@ impl Testbed {
         self.standin.reset()
     }
 
-    /// Makes a queue that nobody but us knows, with the same indices and the same rules for vacuum, which `LIKE` leaves out.
+    /// Creates a queue that only we use, with the same indexes and the same vacuum settings, which `LIKE` does not
+    /// copy.
     pub(super) fn make_queue_alike(&mut self, name: &str) -> Result<()> {
         self.execute(&format!("CREATE TABLE {name} (LIKE audit_algolia.queue INCLUDING ALL)"))?;
         let options =
@@ -151,18 +152,19 @@ impl Testbed {
         self.execute(&format!("ALTER TABLE {name} SET ({options})"))
     }
 
-    /// Rows queued and on their way.
+    /// Rows that are queued or in flight.
     pub(super) fn queued(&mut self) -> Result<u64> {
         let query = "SELECT sum(queued + in_flight)::bigint FROM audit_algolia.queue_stats()";
         Ok(u64::try_from(self.db.query_one(query, &[])?.get::<_, i64>(0)).unwrap_or(0))
     }
 
-    /// Waits until nothing is queued; tells how long that took.
+    /// Waits until nothing is queued, and returns how long that took.
     pub(super) fn wait_until_empty(&mut self) -> Result<Duration> {
         waiting::until("an empty queue", DEADLINE, Duration::from_millis(3), || Ok(self.queued()? == 0))
     }
 
-    /// Changes settings, and waits until as many workers run as there are to be, and those that did before have read them.
+    /// Changes settings, and waits until the intended number of workers run and those that ran before have read the
+    /// settings.
     pub(super) fn set(&mut self, changes: &[(&str, &str)], workers: usize) -> Result<()> {
         let before: Vec<(u32, u64)> =
             self.workers()?.into_iter().filter_map(|pid| Some((pid, main_sleeps(pid).ok()?))).collect();
@@ -170,7 +172,7 @@ impl Testbed {
         let limit = Duration::from_secs(20);
         waiting::until(&format!("{workers} workers with new settings"), limit, OFTEN, || {
             let now = self.workers()?;
-            // Woken by the signal, a worker reads the settings and only then sleeps again.
+            // A worker that is woken by the signal reads the settings before it sleeps again.
             let has_read = |&(pid, count): &(u32, u64)| main_sleeps(pid).map_or(true, |now| now > count);
             Ok(now.len() == workers && before.iter().filter(|(pid, _)| now.contains(pid)).all(has_read))
         })?;
@@ -182,7 +184,7 @@ impl Testbed {
         self.set(&[("audit_algolia.workers", &workers.to_string())], workers)
     }
 
-    /// Has the server answer after 20 ms, and delivers once: the first requests open connections.
+    /// Sets a latency of 20 ms and delivers once, so that connections are open.
     pub(super) fn warm_up(&mut self, workers: usize) -> Result<()> {
         self.standin.set_latency(20)?;
         self.set_workers(workers)?;
@@ -190,7 +192,7 @@ impl Testbed {
         self.wait_until_empty().map(drop)
     }
 
-    /// The workers' process ids.
+    /// The process ids of the workers.
     pub(super) fn workers(&mut self) -> Result<Vec<u32>> {
         let rows = self.db.query("SELECT pid FROM audit_algolia.worker_stats()", &[])?;
         Ok(rows.iter().filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok()).collect())
@@ -201,26 +203,26 @@ impl Testbed {
         self.workers()?.first().copied().context("no worker")
     }
 
-    /// Where the write-ahead log is, in bytes.
+    /// The current WAL position in bytes.
     pub(super) fn wal(&mut self) -> Result<f64> {
         let query = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8";
         Ok(self.db.query_one(query, &[])?.get(0))
     }
 
-    /// Dead rows of the queue, as the statistics tell, which processes pass on about once a second.
+    /// Dead rows of the queue according to the statistics, which processes report about once a second.
     pub(super) fn dead_rows(&mut self) -> Result<i64> {
         let query = "SELECT n_dead_tup FROM pg_stat_all_tables WHERE relid = 'audit_algolia.queue'::regclass";
         Ok(self.db.query_one(query, &[])?.get(0))
     }
 
-    /// Queues rows while paused, resumes, and waits until all have arrived.
+    /// Queues rows while delivery is paused, resumes, and waits until all have arrived.
     pub(super) fn drain(&mut self, records: Records, rows: u64) -> Result<Drained> {
         self.pause()?;
         self.load(records, rows)?;
         self.drain_queue(rows, &[INDEX.to_owned()])
     }
 
-    /// Drains so many rows that have been queued while paused, to these indices.
+    /// Drains rows that were queued while delivery was paused, to these indices.
     pub(super) fn drain_queue(&mut self, rows: u64, indices: &[String]) -> Result<Drained> {
         self.standin.reset()?;
         let workers = self.workers()?;
@@ -229,7 +231,8 @@ impl Testbed {
         let started = Instant::now();
         self.resume()?;
         waiting::until("the end of the drain", DEADLINE, OFTEN, || {
-            // The kernel walks all of a process's pages to tell, shared buffers too, and holds the process up meanwhile.
+            // To measure memory, the kernel visits all pages of a process, including shared buffers, and blocks the
+            // process meanwhile.
             if looked.is_none_or(|at: Instant| at.elapsed() >= LOOK_EVERY) {
                 looked = Some(Instant::now());
                 if let Some(Ok(now)) = workers.first().map(|&pid| memory(pid)) {
@@ -252,7 +255,7 @@ impl Testbed {
         })
     }
 
-    /// How much more that is than a session has that has just asked something.
+    /// The difference from a session that has just run a query.
     pub(super) fn beyond_plain(&self, memory: Memory) -> Result<Memory> {
         let plain = self::memory(backend(&mut self.connect()?)?)?;
         Ok(Memory {
@@ -261,7 +264,7 @@ impl Testbed {
         })
     }
 
-    /// The settings with which workers deliver to the stand-in over TLS, or without.
+    /// The settings for delivery to the stand-in with or without TLS.
     pub(super) fn hosts(&self, tls: bool) -> Result<[(&'static str, String); 2]> {
         let (url, authority) = if tls {
             let file = self.cluster.data_dir().join("authority.pem");

@@ -1,4 +1,4 @@
-//! How rows are inserted.
+//! The ways of inserting rows.
 
 use std::io::{Read, Write};
 
@@ -9,7 +9,7 @@ use super::super::scale::Scale;
 use super::super::testbed::Testbed;
 use super::shape::Shape;
 
-/// How rows are inserted, by the name that the report has for it.
+/// How rows are inserted. Reports use the name of the variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(const_into_str)]
 pub(super) enum Method {
@@ -18,7 +18,7 @@ pub(super) enum Method {
     /// From a client.
     #[strum(serialize = "COPY")]
     Copy,
-    /// Each a transaction.
+    /// Each in a transaction of its own.
     #[strum(serialize = "statements of 100 rows")]
     Hundreds,
     #[strum(serialize = "single inserts, loop in the server")]
@@ -33,7 +33,7 @@ impl Method {
         self.into_str()
     }
 
-    /// How many rows it inserts: fewer of the wide ones.
+    /// How many rows are inserted; fewer if they are wide.
     pub(super) fn rows(self, shape: Shape, scale: &Scale) -> u64 {
         let rows = match self {
             Method::Bulk | Method::Copy => scale.bulk,
@@ -48,7 +48,7 @@ impl Method {
     }
 }
 
-/// The session that inserts, and what COPY is given.
+/// The session that inserts, and the input of COPY.
 pub(super) struct Writer {
     pub(super) db: Client,
     copied: Vec<(Shape, Vec<u8>)>,
@@ -67,8 +67,8 @@ impl Writer {
         Ok(Writer { db: testbed.connect()?, copied })
     }
 
-    /// How many pages the server has logged as a whole so far. Its processes tell that about once a second; this session does
-    /// it now.
+    /// How many full-page images the server has written to the WAL so far. Other processes report theirs about once a
+    /// second; this session does it now.
     pub(super) fn images(&mut self) -> Result<f64> {
         self.db.batch_execute("SELECT pg_stat_force_next_flush()")?;
         Ok(self.db.query_one("SELECT wal_fpi::float8 FROM pg_stat_wal", &[])?.get(0))

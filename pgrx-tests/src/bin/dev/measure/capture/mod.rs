@@ -1,5 +1,5 @@
-//! What capture costs a writer: the same inserts with no trigger, with ours, and with other people's triggers.
-//! Delivery is paused, so that nothing else is measured.
+//! Measures what capture costs a writer: the same inserts without a trigger, with ours, and with other triggers.
+//! Delivery is paused, so that only capture is measured.
 
 mod insert;
 pub(super) mod peak;
@@ -22,18 +22,18 @@ use super::spread::short;
 use super::testbed::{backend, Testbed};
 use super::Setup;
 
-/// What autovacuum logs is nobody's cost here, and neither are the pages that are logged as a whole after a checkpoint:
-/// there is none from one [`empty`] to the next.
+/// The WAL of autovacuum must not be counted, and neither must full-page images after a checkpoint. So no checkpoint
+/// occurs between one [`empty`] and the next.
 const SETTINGS: [(&str, &str); 2] = [("autovacuum", "off"), ("max_wal_size", "16GB")];
 
-/// What a row has cost in one repeat.
+/// The cost of a row in one repeat.
 struct Cost {
     micros: f64,
-    /// Microseconds of the writer's process: all there are, where it seldom waits for its client.
+    /// Microseconds of processor time of the writer's process, or all its time where it seldom waits for its client.
     processor: f64,
-    /// Bytes.
+    /// Bytes of WAL.
     wal: f64,
-    /// Pages in the log as a whole.
+    /// Full-page images in the WAL.
     images: f64,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     for shape in SHAPES {
         for variant in &variants {
             testbed.execute(&variant.set_up(shape, hmac))?;
-            // Caches are filled, plans are made.
+            // Fills caches and makes plans.
             writer.insert(Method::Loop, shape, &variant.table(shape), 500)?;
         }
     }
@@ -77,7 +77,7 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// What it costs, by the row, to insert so many rows.
+/// The cost per row of inserting so many rows.
 fn cost(
     testbed: &mut Testbed,
     writer: &mut Writer,
@@ -96,7 +96,7 @@ fn cost(
     })
 }
 
-/// How long the records are that have been captured.
+/// Reports how long the captured records are.
 fn note_length(testbed: &mut Testbed, shape: Shape, report: &mut Report) -> Result<()> {
     let length = testbed.db.query_one(
         "SELECT avg(length(record))::float8 FROM audit_algolia.queue AS q
@@ -107,7 +107,7 @@ fn note_length(testbed: &mut Testbed, shape: Shape, report: &mut Report) -> Resu
     Ok(())
 }
 
-/// Empties tables and queues once ours is delivered.
+/// Empties tables and queues once our own records are delivered.
 fn clear(testbed: &mut Testbed) -> Result<()> {
     testbed.resume()?;
     testbed.wait_until_empty()?;
@@ -115,9 +115,9 @@ fn clear(testbed: &mut Testbed) -> Result<()> {
     empty(testbed)
 }
 
-/// Empties tables and queues, so that each shape starts with new files for all: no row comes
-/// into pages that rows of the other shape, or a round before, have left and that the log would hold as a whole after
-/// the checkpoint. The disk holds no more than one round of one shape.
+/// Empties tables and queues, so that each shape starts with new files. Otherwise rows would be inserted into pages
+/// left by another shape or round, which would be written to the WAL as full-page images after the checkpoint. The disk
+/// never holds more than one round of one shape.
 fn empty(testbed: &mut Testbed) -> Result<()> {
     let filled = testbed.db.query_one(
         "SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ')
@@ -128,11 +128,11 @@ fn empty(testbed: &mut Testbed) -> Result<()> {
     )?;
     testbed.execute(&format!("TRUNCATE audit_algolia.queue, {}", filled.get::<_, String>(0)))?;
     testbed.execute("CHECKPOINT")?;
-    // Or the pages that this has logged would be told in the middle of what follows.
+    // Otherwise the images of this checkpoint would be reported later, during a measurement.
     testbed.execute("SELECT pg_stat_force_next_flush()")
 }
 
-/// What the variants need. Tells which there are, and whether pgcrypto is there.
+/// Sets up what the variants need. Returns those that exist, and whether pgcrypto is installed.
 fn prepare(setup: &Setup, testbed: &mut Testbed, report: &mut Report) -> Result<(Vec<Variant>, bool)> {
     testbed.pause()?;
     testbed.execute(POOL)?;

@@ -1,4 +1,4 @@
-//! How much memory a writer needs whose statement captures very many rows.
+//! Measures the memory of a writer whose statement captures very many rows.
 
 use anyhow::Result;
 use audit_algolia_tests::memory::most_meanwhile;
@@ -12,7 +12,7 @@ use super::shape::Shape;
 use super::variant::Variant;
 use crate::interrupt;
 
-/// Those that differ in what a statement keeps until its end.
+/// The variants that differ in what a statement keeps until it ends.
 const VARIANTS: [Variant; 5] =
     [Variant::Bare, Variant::Ours, Variant::Row, Variant::Statement, Variant::Json];
 

@@ -1,4 +1,4 @@
-//! What capture's figures come to: the promised ratios, a table for each shape of rows, and bars.
+//! Reports the cost of capture: the promised ratios, a table for each shape of rows, and bars.
 
 use strum::VariantArray;
 
@@ -9,7 +9,7 @@ use super::super::scale::Scale;
 use super::super::spread::{middle, pairwise, ratio, short, Spread};
 use super::{Costs, Method, Shape, Variant, SHAPES};
 
-/// What the contract promises of narrow rows.
+/// The limits that are promised for narrow rows.
 const PROMISES: [(Method, f64); 2] = [(Method::Bulk, 2.2), (Method::Loop, 1.8)];
 
 pub(super) fn tell(costs: &Costs, scale: &Scale, variants: &[Variant], report: &mut Report) {
@@ -20,7 +20,7 @@ pub(super) fn tell(costs: &Costs, scale: &Scale, variants: &[Variant], report: &
         let row = Row::of(name, "µs a row", &of(Variant::Ours)).against("no trigger", &of(Variant::Bare));
         report.add(row.target(Target::RatioAtMost(most)));
     }
-    // By processor time, which another load on the machine changes less than the clock's.
+    // Processor time is used, because other load on the machine affects it less than elapsed time.
     for (method, _) in PROMISES {
         let of = |variant| costs.of((Shape::Narrow, method, variant), |cost| cost.processor);
         let name = format!("capture, {}: processor time against no trigger", method.name());
@@ -33,7 +33,7 @@ pub(super) fn tell(costs: &Costs, scale: &Scale, variants: &[Variant], report: &
     bars(costs, variants, report);
 }
 
-/// A line for each method, with a field for each variant, and the heads of its columns.
+/// A line for each method with a field for each variant, and the headings of the columns.
 fn fields(
     variants: &[Variant],
     mut field: impl FnMut(Method, Variant) -> String,

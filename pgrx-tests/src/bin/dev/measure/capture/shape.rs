@@ -1,19 +1,19 @@
-//! What the rows look like whose capture is measured: a narrow table as the others are, and a wide one with texts that
-//! are kept out of line.
+//! The rows whose capture is measured: those of a narrow table, as in the other measurements, and those of a wide one
+//! with texts that are stored out of line.
 
 use super::super::rows::{self, INDEX};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Shape {
-    /// Six columns beside the key, five of them captured.
+    /// Six columns besides the key, five of them captured.
     Narrow,
-    /// Forty columns, two of them of 4.7 kB; twenty are captured, one of these among them.
+    /// Forty columns, two of them of 4.7 kB. Twenty are captured, including one of these two.
     Wide,
 }
 
 pub(super) const SHAPES: [Shape; 2] = [Shape::Narrow, Shape::Wide];
 
-/// A column of the wide table beyond those of the narrow one: name, type, whether it is captured.
+/// A column that only the wide table has: its name, its type and whether it is captured.
 type Column = (String, &'static str, bool);
 
 impl Shape {
@@ -24,7 +24,7 @@ impl Shape {
         }
     }
 
-    /// What the names of its tables begin with.
+    /// The beginning of the names of its tables.
     pub(super) fn start(self) -> &'static str {
         match self {
             Shape::Narrow => "audited",
@@ -44,7 +44,7 @@ impl Shape {
         format!("{}{more}", rows::COLUMNS)
     }
 
-    /// One row's values, as an expression of its number.
+    /// The values of a row, as expressions of its number.
     pub(super) fn values(self, number: &str) -> String {
         let mut values = rows::values(number);
         for (name, kind, _) in self.more() {
@@ -63,7 +63,7 @@ impl Shape {
         values
     }
 
-    /// The captured columns that are told as they are: without the pseudonym and the row's own time.
+    /// The captured columns whose values are sent unchanged: all but the pseudonym and the row's own time.
     pub(super) fn plain(self) -> Vec<(String, &'static str)> {
         let narrow = [("report_id", "integer"), ("event", "text"), ("detail", "text")];
         let narrow = narrow.map(|(name, kind)| (name.to_owned(), kind));
@@ -77,7 +77,7 @@ impl Shape {
         std::iter::once("secret".to_owned()).chain(more.map(|(name, ..)| name)).collect()
     }
 
-    /// The call that has the extension watch it.
+    /// The call that watches it.
     pub(super) fn watch(self, name: &str) -> String {
         let more: String =
             self.more().iter().filter(|one| one.2).map(|(name, ..)| format!(", {name}")).collect();
@@ -85,7 +85,7 @@ impl Shape {
         rows::watch_as(name, INDEX, &prefix).replace("at, detail", &format!("at, detail{more}"))
     }
 
-    /// The statement that inserts rows of these numbers.
+    /// The statement that inserts rows with these numbers.
     pub(super) fn insert(self, table: &str, (first, last): (&str, &str)) -> String {
         let (columns, values) = (self.columns(), self.values("i"));
         format!("INSERT INTO {table} ({columns}) SELECT {values} FROM generate_series({first}, {last}) AS i")

@@ -1,5 +1,5 @@
-//! What capture is compared with: triggers in PL/pgSQL that build the same record and put it into a plain queue, and the
-//! triggers in C that PgQ brings.
+//! What capture is compared with: triggers in PL/pgSQL that build the same record and insert it into a plain queue, and
+//! the C triggers of PgQ.
 
 use super::super::rows::PSEUDONYM_KEY;
 use super::shape::Shape;
@@ -11,29 +11,29 @@ pub(super) enum Variant {
     Bare,
     /// The extension.
     Ours,
-    /// A PL/pgSQL trigger for each row.
+    /// A PL/pgSQL row trigger.
     Row,
-    /// A PL/pgSQL trigger for each statement, over its transition table.
+    /// A PL/pgSQL statement trigger with transition tables.
     Statement,
     /// PgQ's trigger that writes JSON.
     Json,
-    /// PgQ's trigger that writes what URLs carry.
+    /// PgQ's trigger that writes URL-encoded rows.
     Url,
-    /// A trigger in C that copies a row of ours, whatever was inserted.
+    /// A trigger in C that copies a prepared row into a queue, whatever was inserted: a lower bound.
     Bound,
 }
 
-/// Those that are compared in everything.
+/// The variants that are compared in every respect.
 pub(super) const VARIANTS: [Variant; 6] =
     [Variant::Bare, Variant::Ours, Variant::Row, Variant::Statement, Variant::Json, Variant::Url];
 
 impl Variant {
-    /// Its table.
+    /// The table of the variant.
     pub(super) fn table(self, shape: Shape) -> String {
         format!("{}_{self:?}", shape.start()).to_lowercase()
     }
 
-    /// How the report calls it.
+    /// The variant's name in reports.
     pub(super) fn name(self) -> &'static str {
         match self {
             Variant::Bare => "no trigger",
@@ -50,7 +50,7 @@ impl Variant {
         matches!(self, Variant::Json | Variant::Url)
     }
 
-    /// Makes the table, and what captures its rows. `hmac` tells whether pgcrypto is there.
+    /// Creates the table and what captures its rows. `hmac` is whether pgcrypto is installed.
     pub(super) fn set_up(self, shape: Shape, hmac: bool) -> String {
         let name = self.table(shape);
         let make = shape.table(&name);
@@ -80,7 +80,7 @@ impl Variant {
     }
 }
 
-/// A plain queue, and a trigger that puts `records` into it.
+/// A plain queue, and a trigger that inserts `records` into it.
 fn plpgsql(name: &str, records: &str, each: &str) -> String {
     format!(
         "CREATE TABLE queue_{name} (
@@ -96,7 +96,7 @@ fn plpgsql(name: &str, records: &str, each: &str) -> String {
     )
 }
 
-/// The record the extension builds, as an expression over a row.
+/// The record that the extension would build, as an expression over a row.
 fn record(shape: Shape, row: &str, hmac: bool) -> String {
     let pseudonym = if hmac {
         format!("hmac({row}.user_id, '{PSEUDONYM_KEY}', 'sha256')")

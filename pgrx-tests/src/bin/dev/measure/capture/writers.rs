@@ -1,5 +1,5 @@
-//! What capture costs writers whose every row is a transaction, while no worker runs: beside other people's triggers, and
-//! beside the least that any trigger could cost.
+//! Measures what capture costs writers that commit each row, while no worker runs. Compares it with other triggers and
+//! with a lower bound for any trigger.
 
 use std::fs;
 use std::process::Command;
@@ -20,15 +20,16 @@ use super::variant::Variant;
 use super::{Shape, SETTINGS};
 use crate::package::quietly;
 
-/// How many clients there are, and their promised share of what they get done without a trigger, with each of [`COMMITS`].
+/// The numbers of clients, and the share of the throughput without a trigger that is promised for each, with each of
+/// [`COMMITS`].
 const PROMISES: [(usize, [f64; 2]); 3] = [(1, [0.82, 0.93]), (4, [0.80, 0.93]), (16, [0.75, 0.85])];
 /// Values of `synchronous_commit`.
 const COMMITS: [&str; 2] = ["off", "on"];
 const VARIANTS: [Variant; 5] = [Variant::Bare, Variant::Ours, Variant::Row, Variant::Json, Variant::Bound];
-/// Where waits are looked for.
+/// The number of clients for which waits are sampled.
 const MANY: usize = 16;
 
-/// Active writers, and those of them that wait for a lock of the extension's: that of its shared memory, or the one under
+/// Active writers, and how many of them wait for a lock of the extension: that of its shared memory, or the one under
 /// which it reserves ids.
 const WAITS: &str = "
     SELECT count(*), count(*) FILTER (WHERE wait_event_type = 'LWLock' AND wait_event LIKE 'audit_algolia%'
@@ -37,7 +38,7 @@ const WAITS: &str = "
 
 type Case = (usize, &'static str, Variant);
 
-/// Transactions a second, and bytes of log for each.
+/// Transactions per second, and bytes of WAL per transaction.
 type Cost = (f64, f64);
 
 pub(in super::super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
@@ -78,7 +79,7 @@ pub(in super::super) fn measure(setup: &Setup, report: &mut Report) -> Result<()
     Ok(())
 }
 
-/// In a run of its own, which is not slowed down by being looked at as others would be.
+/// Measured in a run of its own, so that sampling does not slow the others down.
 fn share_of_waits(testbed: &mut Testbed, commit: &str, seconds: u64) -> Result<f64> {
     let table = Variant::Ours.table(Shape::Narrow);
     let pgbench = Pgbench::start(testbed, &table, (MANY, commit), seconds)?;
@@ -91,8 +92,8 @@ fn share_of_waits(testbed: &mut Testbed, commit: &str, seconds: u64) -> Result<f
     Ok(100.0 * waiting as f64 / all.max(1) as f64)
 }
 
-/// Builds the trigger of `bound.c` with the server's own rules, and makes its queue, which has no other index than the key,
-/// and the row that it copies, which is one of ours.
+/// Builds the trigger of `bound.c` with PGXS, and creates its queue, which has only a primary key, and the row that it
+/// copies, which is one of ours.
 fn prepare_bound(testbed: &mut Testbed) -> Result<()> {
     let folder = cargo::target_dir().join("measure/bound");
     fs::create_dir_all(&folder)?;
@@ -104,7 +105,7 @@ fn prepare_bound(testbed: &mut Testbed) -> Result<()> {
     let mut make = Command::new("make");
     make.arg("-C").arg(&folder).arg(format!("PG_CONFIG={}", PgConfig::find()?.path().display()));
     quietly(make.arg("with_llvm=no")).context("make and a C compiler do not build the trigger")?;
-    // The server's user may have no way into the target folder.
+    // The server's user may not be able to enter the target folder.
     let module = testbed.cluster.data_dir().join("bound.so");
     fs::copy(folder.join("bound.so"), &module)?;
     testbed.make_queue_alike("bound_queue")?;

@@ -1,5 +1,5 @@
-//! Very many rows in the queue: what it takes to count them, to claim of them, and to start with them; where that is asked
-//! for, beside fewer.
+//! Measures what it takes to count very many queued rows, to claim some of them, and to start with them. On request,
+//! compares it with fewer rows.
 
 use std::time::{Duration, Instant};
 
@@ -21,21 +21,22 @@ const CLAIMS: [(&str, &str); 2] = [
     ("newest", include_str!("../../../../../../sql/worker/claim_newest.sql")),
     ("oldest", include_str!("../../../../../../sql/worker/claim_oldest.sql")),
 ];
-/// Ten times the rows may not make anything slower by more than this: figures of a millisecond vary as much.
+/// Ten times as many rows may make nothing slower by more than this factor: figures of about a millisecond vary as much
+/// by themselves.
 const GROWTH: f64 = 1.5;
 
-/// The names of figures begin with what they are of.
+/// The names of figures begin with what they are about.
 const STATISTICS: &str = "queue_stats()";
 
 /// A figure in milliseconds.
 struct Figure {
     name: String,
     times: Vec<f64>,
-    /// Whether it is to be the same over more rows.
+    /// Whether it should be the same with more rows.
     is_constant: bool,
 }
 
-/// Over so many rows.
+/// With this many rows.
 pub(super) fn measure(testbed: &mut Testbed, rows: u64, report: &mut Report) -> Result<()> {
     for Figure { name, times, .. } in figures(testbed, rows, rows)? {
         let row = Row::of(&name, "ms", &times);
@@ -44,7 +45,7 @@ pub(super) fn measure(testbed: &mut Testbed, rows: u64, report: &mut Report) -> 
     Ok(())
 }
 
-/// Over so many rows beside a tenth of them.
+/// With this many rows, compared with a tenth of them.
 pub(in super::super) fn compare(setup: &Setup, report: &mut Report) -> Result<()> {
     let rows = setup.scale.counted;
     let mut testbed = Testbed::start(&setup.installation, &[])?;
@@ -57,10 +58,10 @@ pub(in super::super) fn compare(setup: &Setup, report: &mut Report) -> Result<()
     Ok(())
 }
 
-/// All figures over so many rows, once those that come on top are queued.
+/// All figures with this many rows, of which the last ones are queued first.
 fn figures(testbed: &mut Testbed, rows: u64, on_top: u64) -> Result<Vec<Figure>> {
     testbed.pause()?;
-    // What has been captured is no longer of use, and takes room.
+    // The captured rows are no longer needed and take up space.
     testbed.begin_round()?;
     testbed.load(Records::Small, on_top)?;
     let snapshot = testbed.pin_snapshot()?;
@@ -99,7 +100,7 @@ fn figures(testbed: &mut Testbed, rows: u64, on_top: u64) -> Result<Vec<Figure>>
     Ok(figures)
 }
 
-/// The statement itself, as workers run it: over the whole queue.
+/// The statement itself, as workers run it, over the whole queue.
 fn claim(testbed: &mut Testbed, statement: &str) -> Result<Vec<f64>> {
     let id = "SELECT id FROM audit_algolia.index WHERE name = $1";
     let index: i32 = testbed.db.query_one(id, &[&INDEX])?.get(0);
@@ -112,8 +113,8 @@ fn claim(testbed: &mut Testbed, statement: &str) -> Result<Vec<f64>> {
     })
 }
 
-/// Restarts the server, and counts from the moment at which it takes connections: until a worker is there, and until the
-/// rows are counted.
+/// Restarts the server. Measures from the moment when it accepts connections until a worker runs, and until the rows
+/// are counted.
 fn start_again(testbed: &mut Testbed) -> Result<(f64, f64)> {
     let rows = testbed.queued()?;
     testbed.cluster.restart(StopMode::Fast)?;
@@ -126,7 +127,7 @@ fn start_again(testbed: &mut Testbed) -> Result<(f64, f64)> {
     Ok((running, started.elapsed().as_secs_f64() * 1000.0))
 }
 
-/// A row that is committed now is not kept waiting by what has to be gone through.
+/// A row that is committed now must not wait for the scan of the backlog.
 fn first_arrival(testbed: &mut Testbed) -> Result<f64> {
     testbed.standin.reset()?;
     testbed.resume()?;
@@ -140,7 +141,7 @@ fn first_arrival(testbed: &mut Testbed) -> Result<f64> {
     Ok(arrived.unwrap_or_default())
 }
 
-/// Milliseconds of several tries.
+/// The milliseconds of several tries.
 fn milliseconds(tries: usize, mut work: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
     let mut times = Vec::new();
     for _ in 0..tries {

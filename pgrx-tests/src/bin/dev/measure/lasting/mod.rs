@@ -1,5 +1,5 @@
-//! Whether it stays fast while another session's snapshot, or a vacuum that never comes, keeps delivered rows in place;
-//! and how it gets over that.
+//! Measures whether delivery stays fast while another session's snapshot, or a missing vacuum, keeps dead rows in
+//! place, and how it recovers.
 
 pub(super) mod many;
 
@@ -16,10 +16,10 @@ use super::testbed::Testbed;
 use super::Setup;
 use crate::waiting::{self, SELDOM};
 
-/// The deliveries are made in so many parts of the same size.
+/// The number of equal parts in which the rows are delivered.
 const PARTS: u64 = 6;
 const COMMITS: usize = 100;
-/// So long autovacuum is waited for, with a nap of a second.
+/// How long to wait for autovacuum, whose naptime is a second.
 const VACUUM: Duration = Duration::from_secs(60);
 
 const HEAD: [&str; 7] =
@@ -27,18 +27,18 @@ const HEAD: [&str; 7] =
 
 pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     let mut testbed = Testbed::start(&setup.installation, &[])?;
-    // Nobody's rate: memory and files are made.
+    // Memory and files are created, so this does not count.
     testbed.drain(Records::Small, setup.scale.pinned / PARTS)?;
     pinned(&mut testbed, setup.scale.pinned, report)?;
     unvacuumed(&mut testbed, setup.scale.unvacuumed, report)?;
     many::measure(&mut testbed, setup.scale.counted, report)
 }
 
-/// How things stand at moments one after the other.
+/// The figures at several moments.
 struct Moments {
-    /// Rows of the drain at each.
+    /// How many rows the drain at each moment delivers.
     part: u64,
-    /// Of each its name and the figures that [`HEAD`] names.
+    /// The name of each moment, with the figures that [`HEAD`] names.
     moments: Vec<(String, [f64; 6])>,
 }
 
@@ -58,12 +58,12 @@ impl Moments {
         Ok(())
     }
 
-    /// The same after each of the parts.
+    /// Measures after each of the parts.
     fn look_after_parts(&mut self, testbed: &mut Testbed, what: &str) -> Result<()> {
         (1..=PARTS).try_for_each(|at| self.look(testbed, format!("{what}{} delivered", at * self.part)))
     }
 
-    /// How much less the rate is at one moment than at the first.
+    /// How much lower the rate is at one moment than at the first.
     fn slower(&self, what: String, at: usize) -> Row {
         let rate = |at: usize| self.moments.get(at).map_or(f64::NAN, |(_, figures)| figures[0]);
         let (first, later) = (rate(0), rate(at));
@@ -112,7 +112,7 @@ fn pinned(testbed: &mut Testbed, rows: u64, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Waits for autovacuum, and vacuums itself should that not come.
+/// Waits for autovacuum, and vacuums if it does not come.
 fn vacuumed(testbed: &mut Testbed) -> Result<Option<Duration>> {
     testbed.cluster.set(&[("autovacuum_naptime", "1s")])?;
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! Puts kept records where a service takes them from.
+//! Puts records where a service reads them.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::super::testbed::Testbed;
 use super::Kind;
 use crate::waiting::{self, OFTEN};
 
-/// How long the server may take for what it does at once.
+/// How long the server may take for something that is done at once.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Gives a service so many of the records, and nothing else.
+/// Gives a service exactly this many of the records.
 pub(super) fn feed(kind: Kind, testbed: &mut Testbed, records: Records, rows: u64) -> Result<()> {
     match kind {
         Kind::JavaScript | Kind::JavaScriptGzip | Kind::Python => queue(testbed, records, rows),
@@ -21,7 +21,7 @@ pub(super) fn feed(kind: Kind, testbed: &mut Testbed, records: Records, rows: u6
     }
 }
 
-/// A queue to poll: a key and the record.
+/// A queue to be polled: a key and the record.
 fn queue(testbed: &mut Testbed, records: Records, rows: u64) -> Result<()> {
     let kept = records.kept();
     testbed.execute(&format!(
@@ -30,7 +30,7 @@ fn queue(testbed: &mut Testbed, records: Records, rows: u64) -> Result<()> {
     testbed.execute("VACUUM (ANALYZE) polled_queue")
 }
 
-/// A new queue of PgQ's, with a tick after each thousand events.
+/// A new PgQ queue, with a tick after each thousand events.
 fn pgq(testbed: &mut Testbed, records: Records, rows: u64) -> Result<()> {
     testbed.execute(
         "SELECT pgq.drop_queue(queue_name, true) FROM pgq.get_queue_info();
@@ -45,7 +45,7 @@ fn pgq(testbed: &mut Testbed, records: Records, rows: u64) -> Result<()> {
     )
 }
 
-/// Newer servers decode only with what a setting names.
+/// Newer servers only load decoding plugins that a setting names.
 pub(super) fn allow_wal2json(testbed: &mut Testbed) -> Result<()> {
     let setting = "output_plugin_libraries";
     let current = "SELECT current_setting($1, true)";
@@ -59,7 +59,7 @@ pub(super) fn allow_wal2json(testbed: &mut Testbed) -> Result<()> {
     Ok(())
 }
 
-/// An outbox, filled once somebody is going to read it from the log.
+/// An outbox, filled once its reader has connected to the WAL.
 fn outbox(testbed: &mut Testbed, records: Records, rows: u64) -> Result<()> {
     drop_slot(testbed)?;
     testbed.execute("TRUNCATE outbox")?;
@@ -73,7 +73,7 @@ fn outbox(testbed: &mut Testbed, records: Records, rows: u64) -> Result<()> {
     )
 }
 
-/// Ends what is kept for a reader, who takes a moment to be gone.
+/// Drops the replication slot; its reader takes a moment to disconnect.
 pub(super) fn drop_slot(testbed: &mut Testbed) -> Result<()> {
     let drop =
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE active_pid IS NULL";
@@ -85,7 +85,7 @@ pub(super) fn drop_slot(testbed: &mut Testbed) -> Result<()> {
     Ok(())
 }
 
-/// A statement for each thousand rows, and another after its commit.
+/// Runs a statement for each thousand rows, and another after its commit.
 fn thousands(testbed: &mut Testbed, rows: u64, first: &str, then: &str) -> Result<()> {
     testbed.execute(&format!(
         "DO $$ BEGIN

@@ -1,4 +1,4 @@
-//! The services and Algolia's clients, from their registries into the target folder.
+//! Installs Algolia's clients from their registries into the target folder, for the services.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ const SCRIPTS: [(&str, &str); 5] = [
     ("poller.py", include_str!("poller.py")),
 ];
 
-/// A program that runs the services, and the folder in which it finds them and the client.
+/// A program that runs the services, and the folder with them and the client.
 pub(super) struct Runtime {
     program: PathBuf,
     folder: PathBuf,
@@ -36,7 +36,7 @@ impl Runtime {
         Ok(Runtime { program, folder })
     }
 
-    /// A command that runs a service, whose requests go to no proxy.
+    /// A command that runs a service without a proxy.
     pub(super) fn command(&self, script: &str) -> Command {
         let mut command = Command::new(&self.program);
         for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
@@ -46,7 +46,7 @@ impl Runtime {
         command
     }
 
-    /// Installs the client the first time, that is unless `probe` finds it.
+    /// Installs the client, unless `probe` finds it.
     fn with_client(self, probe: &[&str], install: impl FnOnce(&Runtime) -> Result<()>) -> Result<Runtime> {
         let has_client =
             || quietly(Command::new(&self.program).args(probe).current_dir(&self.folder)).is_ok();

@@ -1,4 +1,5 @@
-//! What one would do without the extension: services that send with Algolia's own clients, fed in the ways at hand.
+//! The alternatives to the extension: services that send with Algolia's own clients and read from the usual kinds of
+//! queues.
 
 mod feed;
 mod install;
@@ -20,24 +21,24 @@ use super::testbed::{Drained, Testbed};
 use super::Setup;
 use crate::package::unpacked;
 
-/// The index they send to.
+/// The index that they send to.
 const INDEX: &str = "polled";
 
-/// Before it is measured a service works off so many records: by then its code is compiled and its plans are made.
+/// Before it is measured, a service delivers this many records, so that its code is compiled and its plans are made.
 pub(super) const WARM_UP: u64 = 10_000;
 
-/// One of them.
+/// One of the services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
-    /// Polls a queue; with Algolia's client for JavaScript.
+    /// Polls a queue, with Algolia's client for JavaScript.
     JavaScript,
-    /// The same with that client's compression.
+    /// The same, with that client's compression.
     JavaScriptGzip,
-    /// Polls a queue; with Algolia's client for Python.
+    /// Polls a queue, with Algolia's client for Python.
     Python,
-    /// Consumes from PgQ; with the client for JavaScript.
+    /// Consumes from PgQ, with the client for JavaScript.
     Pgq,
-    /// Reads what pg_recvlogical and wal2json make of an outbox; with the client for JavaScript.
+    /// Reads the output of pg_recvlogical and wal2json for an outbox, with the client for JavaScript.
     Wal2json,
 }
 
@@ -53,12 +54,12 @@ impl Kind {
     }
 }
 
-/// An error as what is told of something that is not measured.
+/// Why something is not measured, as text.
 fn reason(error: anyhow::Error) -> String {
     format!("{error:#}")
 }
 
-/// Those that can be had here; else why not.
+/// The services that are available here, and why the others are not.
 pub(super) struct Peers {
     node: Result<Runtime, String>,
     python: Result<Runtime, String>,
@@ -85,7 +86,7 @@ impl Peers {
         })
     }
 
-    /// All of them; `most` is the most records that are drained at once.
+    /// All services. `most` is the largest number of records that are drained at once.
     pub(super) fn all(
         setup: &Setup,
         testbed: &mut Testbed,
@@ -124,7 +125,7 @@ impl Peers {
         Ok(Peers { pgq, logical, ..peers })
     }
 
-    /// Why one of them is not measured.
+    /// Why a service is not measured.
     pub(super) fn reason(&self, kind: Kind) -> Option<&str> {
         let node = self.node.as_ref().err();
         let reason = match kind {
@@ -136,7 +137,7 @@ impl Peers {
         reason.map(String::as_str)
     }
 
-    /// Has one of them deliver so many of the records that `testbed` has kept. None if it is not there.
+    /// Lets a service deliver so many of the records that `testbed` has kept. `None` if it is not available.
     pub(super) fn serve(
         &mut self,
         kind: Kind,
@@ -185,7 +186,8 @@ fn options(kind: Kind, testbed: &Testbed, rows: u64) -> String {
     options.to_string()
 }
 
-/// Debian's packages of what is compared: where they are unpacked, nothing if the server has them already, or why not.
+/// Debian's packages of what is compared: the folder where each is unpacked, nothing if the server has it already, or
+/// why it is not available.
 pub(super) struct Packages {
     pub(super) pgq: Result<Option<PathBuf>, String>,
     wal2json: Result<Option<PathBuf>, String>,

@@ -1,4 +1,4 @@
-//! Runs a service: waits until it is ready, lets it work, and tells what it and those that work for it have used.
+//! Runs a service: waits until it is ready, lets it work, and reports what it and its processes have used.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -12,12 +12,12 @@ use super::super::process::{cpu_seconds, own_memory};
 use super::super::testbed::Drained;
 use crate::interrupt;
 
-/// Longer than this nothing takes.
+/// Nothing takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Runs it to the end of so many rows, which are fed once it has worked off what there is before. It prints the
-/// processes that work for it, waits for a line, and prints rows, seconds and what processes have come on top; then it
-/// waits for its input's end.
+/// Runs a service until it has delivered so many rows, which are fed once it has delivered those that were there
+/// before. The service prints its processes, waits for a line, and prints rows, seconds and processes that were added.
+/// Then it waits for the end of its input.
 pub(super) fn run(command: &mut Command, rows: u64, feed: impl FnOnce() -> Result<()>) -> Result<Drained> {
     let mut service = Service::start(command)?;
     let mut processes = vec![service.child.id()];
@@ -43,7 +43,7 @@ pub(super) fn run(command: &mut Command, rows: u64, feed: impl FnOnce() -> Resul
     Ok(Drained { rate: sent / seconds, processor, memory, ..Drained::default() })
 }
 
-/// It ends with this value.
+/// The process, which is ended when this is dropped.
 struct Service {
     child: Child,
     lines: Receiver<String>,
