@@ -8,7 +8,7 @@ select
     s.xmin::text::bigint,
     b.relation::pg_catalog.oid,
     case
-        when c.oid is null then 'the table is not there'
+        when c.oid is null then 'the table does not exist'
         when not exists (
             select
             from pg_catalog.pg_trigger as t

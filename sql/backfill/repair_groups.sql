@@ -26,7 +26,7 @@ select
     s.id,
     c.oid is null,
     case
-        when s.id is null then 'the table is not watched any more'
+        when s.id is null then 'the table is no longer watched'
         when not exists (
             select
             from pg_catalog.pg_trigger as t

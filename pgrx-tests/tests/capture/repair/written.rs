@@ -212,7 +212,7 @@ fn a_source_that_is_made_anew_takes_over_what_the_one_before_could_not_do() {
     assert_eq!(scene.counts(), (1500, 1500, 0));
     scene.run("select audit_algolia.unwatch('t')");
     let waits = format!(
-        "select bool_and(error = 'the table is not watched any more') from audit_algolia.repair where {}",
+        "select bool_and(error = 'the table is no longer watched') from audit_algolia.repair where {}",
         of("taken_over")
     );
     wait_until("nobody to repair for", SOON, || one::<bool>(&mut scene.db, &waits));
