@@ -16,10 +16,6 @@ const TAIL: &str = "]}";
 pub enum Action {
     /// Insert the record, or replace it entirely. Idempotent, since every record carries its objectID.
     AddObject,
-    /// Merge first-level attributes, and create the record if it is absent.
-    PartialUpdateObject,
-    /// Merge first-level attributes, and do nothing if the record is absent.
-    PartialUpdateObjectNoCreate,
     /// Delete the record; the body holds its objectID only. An absent record is fine.
     DeleteObject,
 }
@@ -29,8 +25,6 @@ impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Action::AddObject => "addObject",
-            Action::PartialUpdateObject => "partialUpdateObject",
-            Action::PartialUpdateObjectNoCreate => "partialUpdateObjectNoCreate",
             Action::DeleteObject => "deleteObject",
         }
     }

@@ -13,9 +13,9 @@ use super::key_index::KeyIndex;
 use super::slot::{self, TupleSlot};
 use crate::pg::descriptor::{columns, relation_name, TableColumn};
 use crate::pg::filter::Filter;
-use crate::pg::report::{overflow, redacted, sql_error, SqlError, SqlResult};
-use crate::pg::rules::{column_is_gone, no_pseudonym_key, SourceRules};
-use crate::record::{Field, Plan, RecordError, Value};
+use crate::pg::report::{redacted, sql_error, SqlResult};
+use crate::pg::rules::{column_is_gone, SourceRules};
+use crate::record::{Field, Plan, Value};
 use crate::rules::{unlisted_keys, Mode};
 
 /// The rules of a source, bound to the columns of one relation: the watched table, or a partition, whose columns may be
@@ -27,8 +27,8 @@ pub(in crate::pg) struct BoundRelation {
     tracked: Vec<TrackedColumn>,
     /// How many of them are attributes.
     shown: usize,
-    key_names: Vec<String>,
-    table: String,
+    pub(super) key_names: Vec<String>,
+    pub(super) table: String,
     /// The columns' places and names, and the place of the column that is being read.
     names: Vec<(usize, String)>,
     reading: Cell<usize>,
@@ -281,37 +281,5 @@ impl BoundRelation {
             }
             previous
         })
-    }
-
-    /// The error of a record that could not be made.
-    pub(super) fn explain(&self, error: RecordError) -> Box<SqlError> {
-        let table = &self.table;
-        match error {
-            RecordError::NullKey { part } => {
-                let name = self.key_names.get(part).map_or("", String::as_str);
-                sql_error(
-                    PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
-                    format!(
-                        "null value in column \"{name}\" of table \"{table}\" cannot be part of an objectID"
-                    ),
-                    "Watch the table with object_id columns that are never null.",
-                )
-            }
-            RecordError::EmptyKey => sql_error(
-                PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
-                format!(
-                    "empty value in column \"{}\" of table \"{table}\" cannot be an objectID",
-                    self.key_names.join("\", \"")
-                ),
-                "Watch the table with an object_prefix, or with object_id columns that are never empty.",
-            ),
-            RecordError::Overflow(error) => overflow(error, table),
-            RecordError::PseudonymKeyMissing => no_pseudonym_key(),
-            other => sql_error(
-                PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-                format!("could not make a record: {other}"),
-                "Call audit_algolia.unwatch() and then audit_algolia.watch() again.",
-            ),
-        }
     }
 }

@@ -16,6 +16,7 @@ mod key_index;
 mod mirror;
 mod on_error_warn;
 mod queue;
+mod record_error;
 mod record_maker;
 mod removed_partition;
 mod repair;
