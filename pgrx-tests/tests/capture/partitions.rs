@@ -138,7 +138,7 @@ fn whoever_watches_updates_of_a_partitioned_table_alone_is_warned() {
         let output =
             play.stage.cluster.run("psql", &["-X", "postgres", "-c", &watch, "-c", unwatch]).unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(said.contains("add insert and delete to operations"), said.contains("WARNING"), "{said}");
+        assert_eq!(said.contains("Add insert and delete to operations"), said.contains("WARNING"), "{said}");
         said.matches("updates that move rows between partitions").count()
     };
     assert_eq!(warnings("{update}"), 1);

@@ -272,5 +272,5 @@ fn foreign_tables_are_refused_with_a_hint() {
     let error = crate::play::failure(&mut play.admin, "select audit_algolia.watch('f', columns => '{id}')");
     assert_eq!(error.code().code(), "42809");
     assert!(error.message().ends_with("because it is a foreign table"), "{}", error.message());
-    assert!(error.hint().unwrap().contains("watch the table there"));
+    assert!(error.hint().unwrap().contains("Watch the table there"));
 }
