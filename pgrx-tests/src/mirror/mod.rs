@@ -18,6 +18,7 @@ use anyhow::{anyhow, bail, Context, Result};
 use fastrand::Rng;
 use nix::sys::signal::Signal;
 use postgres::error::SqlState;
+use postgres::Row;
 
 pub use plan::{End, Part, Plan, Shape, Statement, Step, KEYS};
 
@@ -132,11 +133,13 @@ impl Mirror {
         if poll(PATIENCE, || (stage.standin.in_hang_for(table) == 0).then_some(())).is_none() {
             bail!("requests hang after {PATIENCE:?}");
         }
-        let mut db = session(&stage.cluster)?;
-        let mut rows = BTreeMap::new();
-        for row in db.query(&format!("select id, v from {table} where shown"), &[])? {
-            rows.insert(row.get::<_, i32>(0).to_string(), i64::from(row.get::<_, i32>(1)));
-        }
+        // Other runs go on, and a crash of theirs may end the session.
+        let read = poll(PATIENCE, || {
+            session(&stage.cluster).ok()?.query(&format!("select id, v from {table} where shown"), &[]).ok()
+        });
+        let rows = read.with_context(|| format!("{table} could not be read within {PATIENCE:?}"))?;
+        let pair = |row: &Row| (row.get::<_, i32>(0).to_string(), i64::from(row.get::<_, i32>(1)));
+        let rows: BTreeMap<String, i64> = rows.iter().map(pair).collect();
         let held: BTreeMap<String, i64> = stage
             .standin
             .index(table)

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use postgres::Client;
 
 use super::plan::{End, Part, Step};
 use crate::server::Cluster;
+use crate::wait::poll;
 
 /// How long a run waits before it counts as stuck.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,15 +32,22 @@ impl<'a> Writer<'a> {
             None => session(self.cluster)?,
         };
         if self.transaction(&mut db, parts, *end).is_err() && db.batch_execute("rollback").is_err() {
-            // The server has restarted. A transaction that was prepared must still be ended.
-            let mut db = session(self.cluster)?;
-            let prepared = format!("select 1 from pg_prepared_xacts where gid = '{}'", self.name);
-            if db.query_opt(&prepared, &[])?.is_some() {
-                db.batch_execute(&format!("rollback prepared '{}'", self.name))?;
-            }
+            // The server has restarted, and may do so again. A transaction that was prepared must still be ended.
+            let ended = poll(PATIENCE, || self.end_prepared().ok());
+            ended.with_context(|| format!("{} could not be ended within {PATIENCE:?}", self.name))?;
             return Ok(());
         }
         self.db = Some(db);
+        Ok(())
+    }
+
+    /// Rolls back the transaction that was prepared, if there is one.
+    fn end_prepared(&self) -> Result<()> {
+        let mut db = session(self.cluster)?;
+        let prepared = format!("select 1 from pg_prepared_xacts where gid = '{}'", self.name);
+        if db.query_opt(&prepared, &[])?.is_some() {
+            db.batch_execute(&format!("rollback prepared '{}'", self.name))?;
+        }
         Ok(())
     }
 
