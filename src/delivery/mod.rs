@@ -8,7 +8,8 @@
 //! | request bodies | `batch` |
 //! | threads that send | `sender_pool` |
 //! | one delivery, one question | `sink`; `sink/try_hosts` tries the hosts in turn |
-//! | which host is next, and how long an attempt may take | `hosts` (the settings' values are in `settings`) |
+//! | which host is next, and how long an attempt may take | `hosts`, `host_url` (the settings' values are in `settings`) |
+//! | the time | `clock` |
 //! | the HTTP client | `http`; `transport` is what it shares with the sink |
 //! | what a response means | `classify`; `offending_record` finds the record that it names |
 //! | what a delivery came to | `outcome` |

@@ -13,8 +13,9 @@ pub enum DeliveryOutcome {
         /// The indexing task, if the answer named one.
         task_id: Option<i64>,
     },
-    /// Nothing is wrong with the rows: Algolia throttles, or no host could be reached. A host may have executed the
-    /// request nevertheless.
+    /// The rows are to be sent again: Algolia throttles, no host could be reached or gave a proper answer, or memory was
+    /// lacking. A record may be the cause of a failure on the way; see [`UnattributedFailure`]. A host may have executed
+    /// the request nevertheless.
     Retry {
         /// What happened at each host that was tried.
         reason: String,

@@ -95,9 +95,10 @@ impl<T: Transport> Sink<T> {
         self.transport.shutdown();
     }
 
-    /// Tries to deliver the batch, once at each working host.
+    /// Tries to deliver the batch at one working host after the other.
     ///
-    /// Takes at most as long as the timeouts of all hosts together. A shutdown of the transport ends it at once.
+    /// A host gets one request, and another one only if a kept connection turns out to be closed or the host refuses
+    /// gzip. Each request is limited by its timeout. A shutdown of the transport ends the delivery at once.
     pub fn deliver(&self, index_name: &str, batch: &Batch, clock: &dyn Clock) -> SendResult {
         let judge = |response: &Response, now| match batch.endpoint() {
             Endpoint::Batch => classify(response, batch.rows(), now),
@@ -125,8 +126,8 @@ impl<T: Transport> Sink<T> {
         }
     }
 
-    /// Asks Algolia, once at each working host. Takes as long as [`Sink::deliver`] at most, and as long again for each
-    /// part if the answer is too long.
+    /// Asks Algolia, at one working host after the other as [`Sink::deliver`] does. If the answer is too long, asks for
+    /// each half in the same way.
     pub fn ask(&self, question: &Question, clock: &dyn Clock) -> AskResult {
         let answer: RefCell<Option<Answer>> = RefCell::default();
         let judge = |response: &Response, now| {

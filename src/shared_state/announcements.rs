@@ -1,13 +1,13 @@
-//! What transactions that are about to commit announce, without a lock; and pending commits, which are yet to be published.
+//! What transactions that are about to commit announce, without a lock; and pending commits, which are yet to be
+//! published.
 //!
-//! A transaction makes its announcements before it becomes visible. They are taken back under shared state's lock, when the
-//! transaction is published or has failed. So whoever holds that lock sees each announcement whole, from before its
-//! transaction is visible until it is published; and if he takes a snapshot and reads the announcements after it, then each
-//! transaction that the snapshot shows is among them, or has been published.
+//! A transaction makes its announcements before it becomes visible. They are taken back under shared state's lock, when
+//! the transaction is published or has failed. A process that holds the lock sees complete announcements only. If it takes
+//! a snapshot and then reads them, each transaction visible in the snapshot is either announced or already published.
 //!
-//! A transaction that has queued rows of one index in one span, as most have, need not wait for the lock to be published. It
-//! leaves its commit pending, where its announcement is, and whoever has the lock next publishes it: the transaction itself,
-//! if the lock is free, else the process that holds it, right after it lets go of it.
+//! Usually a transaction queues rows of one index in one span. Such a transaction does not wait for the lock. It leaves
+//! its commit pending, in the place of its announcement, and whoever locks shared state next publishes it: the transaction
+//! itself if the lock is free, otherwise the process that holds the lock, right after releasing it.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};

@@ -5,8 +5,8 @@
 use super::{Claimable, FixedString, Micros, QueueEnd, UnattributedRejections, WorkerLimits};
 use crate::id_ranges::{IdRanges, Span};
 
-/// Ids are handed out in blocks of this size, one `nextval` each. Spans consist of whole blocks, so that those of
-/// neighbouring transactions merge.
+/// Ids are handed out in blocks of this size, each of which belongs to one transaction. A block is one value of the
+/// sequence. Spans consist of whole blocks, so that those of neighbouring transactions merge.
 pub const ID_BLOCK: i64 = 1024;
 
 /// Fresh spans that are closer together than this are claimed by one query: the rows between them are mostly in flight,
@@ -40,7 +40,8 @@ pub struct Lane {
     pub fresh: IdRanges,
     /// The spans of older rows: what fresh claims left over, what was given back, what a sweep must read.
     pub backlog: IdRanges,
-    /// The rows that are versions of held objects. They wait until a flight of the lane ends or a quarantine ends.
+    /// The rows that are versions of held objects. They wait until an object may be free: a flight of the lane or a
+    /// quarantine has ended, a session has released its objects, or a claim has released objects that it does not send.
     pub deferred: IdRanges,
     /// How often `deferred` has been moved to the backlog.
     pub deferred_retries: u32,

@@ -1,8 +1,10 @@
 //! Shared state: what all processes of the server share about queues, claims and workers.
 //!
-//! It lives in shared memory behind one lock and starts as all zeroes, also after a crash. Everything in it can be rebuilt
-//! from the tables. The rows are the truth; shared state only makes them quick to find and keeps two workers from holding
-//! the same one. Nothing here knows PostgreSQL, so it is tested without it.
+//! It lives in shared memory and starts as all zeroes, also after a crash. [`SharedState`] is behind one lock;
+//! [`Announcements`] and [`IdReserves`] consist of atomic numbers and are used without it. The rows are the truth; shared
+//! state only makes them quick to find and keeps two workers from holding the same one. After a start, spans and counts
+//! are rebuilt from the tables. Totals, attempts, quarantines and the latest indexing tasks are not, which loses no row
+//! and breaks no order. Nothing here knows PostgreSQL, so it is tested without it.
 //!
 //! Words: a *lane* is one index of one database; a *span* is a closed interval of queue ids; a *flight* is a batch between
 //! its claim and its settlement.
@@ -10,11 +12,11 @@
 //! | subject | files |
 //! |---|---|
 //! | the whole, and its lanes | `state`, `lane` |
-//! | what a commit changes | `commit`, `commit_delta`, `announcement`, `prepared` |
+//! | what a commit changes | `commit`, `commit_delta`, `announcement`, `announcements`, `prepared` |
 //! | what a worker claims next, the tail's share | `next`, `lane`, `partial_batch`, `claimable`, `capacity`, `worker_limits`, `ready_work` |
 //! | claim, flight, settlement | `flights`, `worker` |
 //! | failures of a lane | `lane_backoff`, `unattributed_rejections` |
-//! | rows held back: isolated records and suspects | `held_back`, `held_back_table`, `held_back_claims`, `suspects`, `suspect_search` |
+//! | rows held back: suspects and isolated records | `held_back`, `held_back_table`, `held_back_claims`, `suspects`, `suspect_search` |
 //! | rows over which the server crashed | `crash_suspect`, `crash_suspects` |
 //! | objects of mirrored tables | `object_claims`, `quarantine`, `held_objects` |
 //! | workers' slots, and whom to wake | `worker_slots`, `latch_set` |
@@ -22,8 +24,9 @@
 //! | databases and their extension | `databases`, `database`, `extension`, `close_lanes` |
 //! | lost rows and wrong counters | `sweep` |
 //! | settings of indices, indexing tasks | `index_settings`, `indexing_tasks` |
-//! | blocks of ids | `id_blocks`, `id_reserve` |
+//! | blocks of ids | `id_reserve` |
 //! | what statistics show | `statistics` |
+//! | times and texts in shared memory | `clock`, `time`, `fixed_string` |
 #![forbid(unsafe_code)]
 
 mod announcement;

@@ -1,9 +1,9 @@
-//! Batches that are not full. As Nagle's algorithm has it for packets, one of an index goes at once while no other is on its
-//! way, with whichever worker; else its rows wait for that one's return, or until there are enough for a full one.
+//! Batches that are not full. Like Nagle's algorithm: a partial batch is sent at once if no worker has another partial
+//! batch of the index in flight. Otherwise its rows wait until that one returns or there are enough for a full batch.
 //!
-//! So an idle index is as fresh as can be, and a steady trickle makes one request per round trip. An answer that takes long
-//! keeps nobody waiting: after a usual round trip the next batch goes all the same. Batches of the backlog and rows held back
-//! neither wait nor are waited for.
+//! So a row of an idle index is sent without delay, and a steady trickle of rows makes one request per round trip. A slow
+//! answer delays nobody: after the usual length of a round trip the next batch is sent nevertheless. Batches of the
+//! backlog and rows held back neither wait nor are waited for.
 #![forbid(unsafe_code)]
 
 use super::{Flight, Lane, Micros, SharedState, WorkerLimits};

@@ -76,7 +76,7 @@ enum HostOutcome {
 }
 
 impl<T: Transport> Sink<T> {
-    /// Tries each working host once.
+    /// Tries each working host.
     pub(super) fn try_hosts(&self, exchange: &mut Exchange<'_>, clock: &dyn Clock) -> DeliveryOutcome {
         let plan = {
             let mut state = self.state();
@@ -104,7 +104,7 @@ impl<T: Transport> Sink<T> {
         DeliveryOutcome::Retry { reason: shorten(&causes.join("; "), CAUSES_CHARS), not_before }
     }
 
-    /// Tries one host: a single attempt, unless a stale connection or the refusal of gzip requires a second.
+    /// Tries one host: a single request, unless a kept connection was closed or the refusal of gzip requires another.
     fn try_host(&self, candidate: &Candidate, exchange: &mut Exchange<'_>, clock: &dyn Clock) -> HostOutcome {
         let mut fresh_connection = false;
         let mut sent = match exchange.gzip {

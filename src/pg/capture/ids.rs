@@ -69,9 +69,10 @@ fn next_of(sequence: pg_sys::Oid, block: impl FnOnce() -> i64) -> i64 {
 /// block was taken after the rows were locked, which need not be true of the transaction's first block. All rows that a
 /// command changes are locked before its triggers fire, so the versions of one command can share a block, unless a
 /// subtransaction in between increments the command counter, as each does under `warn`. A nested command has a command
-/// id of its own. But a function in SQL (`executor/functions.c`) increments the counter before each of its commands and
-/// not after the last one, so the outer command, whose rows may not be locked yet, continues with the same id. Their
-/// snapshots distinguish them.
+/// id of its own. There is one exception: a function in SQL (`executor/functions.c`) increments the counter before each
+/// of its commands and not after the last one. After such a function, the outer command has the same command id as the
+/// function's last command, though its own rows may not be locked yet. So the command is identified by command id and
+/// snapshot.
 pub(super) fn fresh_id(objects: &ExtensionObjects) -> i64 {
     let sequence = objects.block_sequence;
     // SAFETY: within a transaction that writes. The snapshot is only read if it exists.

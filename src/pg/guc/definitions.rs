@@ -227,7 +227,7 @@ fn define_numbers() {
     );
     number(
         c"audit_algolia.request_timeout",
-        c"Sets how long one attempt waits for a host's answer.",
+        c"Limits how long one attempt at a host takes, from the look-up of its name to the last byte of its answer.",
         c"Grows with each timeout of the same host until it answers. The answer to a question of reconcile() must begin within 5 s, which \
           grows likewise.",
         &REQUEST_TIMEOUT,
