@@ -101,6 +101,19 @@ fn only_the_shell_may_be_unsafe() {
 }
 
 #[test]
+fn the_core_takes_clock_and_random_numbers_as_parameters() {
+    let reads = ["Instant::now()", "SystemTime::now()", ".elapsed()", "fastrand::rng()", "Rng::new()"];
+    let may = ["src/delivery/clock.rs", "src/delivery/http/dns_cache.rs"];
+    none(files("src", "rs"), "clock and random numbers are parameters", |path, text| {
+        let shipped = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        !in_shell(path)
+            && !is_test(path)
+            && !may.contains(&place(path).as_str())
+            && code(shipped).any(|line| reads.iter().any(|read| line.contains(read)))
+    });
+}
+
+#[test]
 fn nothing_sleeps() {
     none(files("src", "rs"), "wait on the latch", |path, text| {
         !is_test(path) && code(text).any(|line| line.contains("sleep("))

@@ -128,6 +128,29 @@ fn the_map_names_every_folder() {
     assert!(missing.is_empty(), "ARCHITECTURE.md does not name {missing:#?}");
 }
 
+/// The words in backquotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Some modules open with a table whose second column names the files of their folder.
+#[test]
+fn the_table_of_a_module_names_its_files() {
+    for module in ["src/shared_state/mod.rs", "src/delivery/mod.rs", "src/pg/worker/main_loop.rs"] {
+        let folder = workspace().join(module.trim_end_matches("/mod.rs").trim_end_matches(".rs"));
+        let module = read(&workspace().join(module));
+        let rows = module.lines().filter_map(|line| line.strip_prefix("//! |"));
+        let named: BTreeSet<&str> = rows.filter_map(|row| row.split('|').nth(1)).flat_map(quoted).collect();
+        for name in &named {
+            assert!(folder.join(name).with_extension("rs").exists(), "{} names {name}", place(&folder));
+        }
+        let declared = module.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod "));
+        for name in declared.map(|rest| rest.trim_end_matches(';')).filter(|name| *name != "tests") {
+            assert!(named.contains(name), "{} does not name {name}", place(&folder));
+        }
+    }
+}
+
 /// A blank line ends a table. A row after it is a paragraph with bars, unless it begins another table.
 #[test]
 fn no_blank_line_cuts_a_table_in_two() {

@@ -10,6 +10,7 @@
 //! | the lane backs off after a failure | `backoff` |
 //! | settings of indices are sent | `index_settings` |
 //! | the worker's own problems are logged | `problem` |
+//! | what the worker knows from one round to the next, and how often it does what | `state`, `intervals` |
 
 mod backoff;
 mod batch_reduction;
