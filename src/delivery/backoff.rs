@@ -15,15 +15,15 @@ pub struct Backoff {
 impl Backoff {
     /// The delay after `failures` failures in a row.
     ///
-    /// The upper bound doubles with each failure, from twice `min` up to `max`. `rng` (0 to 1) chooses evenly between
+    /// The upper bound doubles with each failure, from twice `min` up to `max`. `jitter` (0 to 1) chooses evenly between
     /// `min` and that bound. Workers that failed together spread over the whole range and do not come back together.
-    pub fn delay(&self, failures: u32, rng: f64) -> Duration {
+    pub fn delay(&self, failures: u32, jitter: f64) -> Duration {
         let floor = self.min.max(Duration::from_millis(1));
         let max = self.max.max(floor);
         let doubled = 1u32.checked_shl(failures).unwrap_or(u32::MAX);
         let ceiling = floor.checked_mul(doubled).unwrap_or(max).min(max);
-        let rng = if rng.is_finite() { rng.clamp(0.0, 1.0) } else { 0.0 };
-        floor + (ceiling - floor).mul_f64(rng).min(ceiling - floor)
+        let jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.0 };
+        floor + (ceiling - floor).mul_f64(jitter).min(ceiling - floor)
     }
 }
 
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dice_spread_over_the_whole_span() {
+    fn jitter_spreads_over_the_whole_span() {
         assert_eq!(DEFAULT.delay(4, 0.0), DEFAULT.min);
         assert_eq!(DEFAULT.delay(4, 0.5), Duration::from_millis(1700));
     }
@@ -52,10 +52,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_delay_is_never_zero_nor_longer_than_the_maximum(
-            min in 0u64..1_000_000, max in 0u64..u64::MAX, failures: u32, rng: f64,
+            min in 0u64..1_000_000, max in 0u64..u64::MAX, failures: u32, jitter: f64,
         ) {
             let backoff = Backoff { min: Duration::from_millis(min), max: Duration::from_millis(max) };
-            let delay = backoff.delay(failures, rng);
+            let delay = backoff.delay(failures, jitter);
             prop_assert!(delay >= Duration::from_millis(1).max(backoff.min));
             prop_assert!(delay <= backoff.max.max(backoff.min).max(Duration::from_millis(1)));
         }

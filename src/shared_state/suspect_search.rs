@@ -29,14 +29,14 @@ pub struct RetryDelay {
     /// The bounds of the delay.
     pub backoff: Backoff,
     /// A random number from 0 to 1.
-    pub rng: f64,
+    pub jitter: f64,
     /// The pause that was asked for.
     pub at_least: Duration,
 }
 
 impl RetryDelay {
     pub(super) fn ends_at(&self, failures: u32, now: Micros) -> Micros {
-        let delay = self.backoff.delay(failures, self.rng).max(self.at_least).as_micros();
+        let delay = self.backoff.delay(failures, self.jitter).max(self.at_least).as_micros();
         now.saturating_add(Micros::try_from(delay).unwrap_or(Micros::MAX))
     }
 }
@@ -71,12 +71,12 @@ impl SuspectSearch {
     /// Where the next part is taken from, and from which end.
     pub(super) fn place(&self, id_ranges: &IdRanges) -> Option<(Span, QueueEnd)> {
         if self.portion == 1 && !self.is_no_outage {
-            // Several records may be at fault, also at both ends, so the next row is chosen at random.
-            let rng = (u64::from(self.streak)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
+            // Several records may be at fault, also at both ends, so the next row is chosen by a hash of the failures.
+            let hash = (u64::from(self.streak)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
             let places = id_ranges.iter().count() as u64;
-            let Span { lo, hi } = id_ranges.iter().nth(rng.checked_rem(places)? as usize)?;
+            let Span { lo, hi } = id_ranges.iter().nth(hash.checked_rem(places)? as usize)?;
             let width = hi.abs_diff(lo).saturating_add(1);
-            return Some((Span { lo, hi: lo.saturating_add_unsigned(rng % width) }, QueueEnd::Newest));
+            return Some((Span { lo, hi: lo.saturating_add_unsigned(hash % width) }, QueueEnd::Newest));
         }
         match self.from_oldest {
             true => Some((id_ranges.oldest()?, QueueEnd::Oldest)),

@@ -10,7 +10,7 @@ use crate::delivery::backoff::Backoff;
 
 const SECOND: Micros = 1_000_000;
 const PAUSES: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(300) };
-const FAILURE: RetryDelay = RetryDelay { backoff: PAUSES, rng: 1.0, at_least: Duration::ZERO };
+const FAILURE: RetryDelay = RetryDelay { backoff: PAUSES, jitter: 1.0, at_least: Duration::ZERO };
 
 /// How a request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -90,7 +90,7 @@ impl WorkerLoop {
         failure: &LaneBackoff,
         now: Micros,
     ) {
-        let rng = self.rng.f64();
+        let jitter = self.rng.f64();
         let mut is_news = false;
         if let Some(mut shared_state) = shmem::shared_state() {
             if let Some(lane) = ended.and_then(|ended| shared_state.lane_at(ended.lane)) {
@@ -98,9 +98,9 @@ impl WorkerLoop {
                 let backoff = match (lane.started_before_failure(in_flight.started_at), failure.kind) {
                     (true, _) => Duration::ZERO,
                     (false, LaneFailure::UnattributedRejections) => {
-                        guc::backoff().delay(lane.failures, rng).min(LONGEST_DOUBT)
+                        guc::backoff().delay(lane.failures, jitter).min(LONGEST_DOUBT)
                     }
-                    (false, _) => guc::backoff().delay(lane.failures, rng),
+                    (false, _) => guc::backoff().delay(lane.failures, jitter),
                 };
                 let times = (in_flight.started_at, later(now, backoff.max(failure.at_least)));
                 lane.back_off(failure.kind, rows as i64, &failure.reason, times, now);

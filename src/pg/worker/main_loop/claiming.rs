@@ -111,7 +111,7 @@ impl WorkerLoop {
         }
         let (rows, bytes) = (failed.ids.len(), failed.bytes);
         let is_unreadable = failed.damage.is_some() && failed.flight.is_none();
-        let rng = self.rng.f64();
+        let jitter = self.rng.f64();
         let no_memory = || format!("not enough memory for a batch of {rows} rows with {bytes} bytes");
         let (reason, cause): (_, fn(&str) -> Problem) = match &failed.damage {
             Some(damage) => (damage.clone(), Problem::damage),
@@ -144,7 +144,7 @@ impl WorkerLoop {
             match lane.and_then(|lane| shared_state.lane_at(lane)) {
                 Some(lane) if is_unreadable => {
                     let pause =
-                        guc::backoff().delay(lane.failures, rng).max(Duration::from_micros(PAUSE as u64));
+                        guc::backoff().delay(lane.failures, jitter).max(Duration::from_micros(PAUSE as u64));
                     lane.back_off(LaneFailure::Retry, 0, &reason, (now, later(now, pause)), now);
                 }
                 Some(lane) => lane.refused(kept_rows as i64, &reason, now),

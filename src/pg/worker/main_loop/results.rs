@@ -57,7 +57,7 @@ impl WorkerLoop {
             false => Vec::new(),
         };
         let at_least = batch.backoff.as_ref().map_or(Duration::ZERO, |failure| failure.at_least);
-        let retry = RetryDelay { backoff: guc::backoff(), rng: self.rng.f64(), at_least };
+        let retry = RetryDelay { backoff: guc::backoff(), jitter: self.rng.f64(), at_least };
         let flight_result = FlightResult {
             judged: batch.is_judged(),
             delivered: &batch.delivered,
