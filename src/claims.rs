@@ -64,7 +64,7 @@ impl Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The row is the caller's now.
-    Taken,
+    Granted,
     /// The row was claimed before, by this owner; it may be the caller itself.
     HeldBy(Owner),
     /// The table holds as many claims as it may; the row is nobody's.
@@ -118,7 +118,7 @@ impl<const N: usize> ClaimTable<N> {
             Probe::Empty(place) if !owner.is_nobody() && self.len < self.capacity() => {
                 self.put(place, Entry { owner, database, id });
                 self.len += 1;
-                Claim::Taken
+                Claim::Granted
             }
             Probe::Empty(_) | Probe::Nowhere => Claim::Full,
         }

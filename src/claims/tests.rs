@@ -29,10 +29,10 @@ fn owners_of_different_kinds_are_never_equal() {
 #[test]
 fn a_row_has_one_holder() {
     let mut table = ClaimTable::<16>::new();
-    assert_eq!(table.claim(worker(1), 5, 42), Claim::Taken);
+    assert_eq!(table.claim(worker(1), 5, 42), Claim::Granted);
     assert_eq!(table.claim(worker(2), 5, 42), Claim::HeldBy(worker(1)));
     assert_eq!(table.claim(worker(1), 5, 42), Claim::HeldBy(worker(1)));
-    assert_eq!(table.claim(worker(2), 6, 42), Claim::Taken);
+    assert_eq!(table.claim(worker(2), 6, 42), Claim::Granted);
     assert_eq!(
         (table.holder(5, 42), table.holder(6, 42), table.holder(7, 42)),
         (Some(worker(1)), Some(worker(2)), None)
@@ -46,12 +46,12 @@ fn a_row_has_one_holder() {
 fn a_full_table_still_knows_its_rows() {
     let mut table = ClaimTable::<8>::new();
     assert_eq!(table.capacity(), 4);
-    (0..4).for_each(|id| assert_eq!(table.claim(worker(9), 1, id), Claim::Taken));
+    (0..4).for_each(|id| assert_eq!(table.claim(worker(9), 1, id), Claim::Granted));
     assert_eq!(table.claim(worker(9), 1, 4), Claim::Full);
     assert_eq!(table.claim(worker(8), 1, 3), Claim::HeldBy(worker(9)));
     assert_eq!(table.release_all(worker(9)), 4);
     assert!(table.is_empty());
-    assert_eq!(table.claim(worker(9), 1, 4), Claim::Taken);
+    assert_eq!(table.claim(worker(9), 1, 4), Claim::Granted);
 }
 
 #[test]
@@ -90,10 +90,10 @@ fn check_step<const N: usize>(step: Step, table: &mut ClaimTable<N>, model: &mut
             let expected = match model.get(&(database, id)) {
                 Some(holder) => Claim::HeldBy(*holder),
                 None if model.len() == table.capacity() => Claim::Full,
-                None => Claim::Taken,
+                None => Claim::Granted,
             };
             assert_eq!(table.claim(owner, database, id), expected);
-            if expected == Claim::Taken {
+            if expected == Claim::Granted {
                 model.insert((database, id), owner);
             }
         }
@@ -152,7 +152,7 @@ fn consecutive_ids_spread() {
     let mut table = Box::new(ClaimTable::<PLACES>::new());
     for first in [0_i64, 1 << 40, -5000] {
         for id in first..first + table.capacity() as i64 {
-            assert_eq!(table.claim(worker(7), 16_384, id), Claim::Taken);
+            assert_eq!(table.claim(worker(7), 16_384, id), Claim::Granted);
         }
         let steps: usize = (0..PLACES)
             .filter(|place| table.entry(*place).owner != Owner::NOBODY)

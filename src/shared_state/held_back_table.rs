@@ -177,7 +177,7 @@ impl SharedState {
         if let Some(entry) = self.held_back.get_mut(place) {
             (entry.rows, entry.due, entry.judged_by) = (1, due, 0);
         }
-        if !matches!(claimed, Claim::Taken)
+        if !matches!(claimed, Claim::Granted)
             && self.claims.holder(database, id) != Some(Owner::held_back(place))
         {
             self.close_held_back(place);

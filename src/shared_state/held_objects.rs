@@ -21,7 +21,7 @@ pub struct HeldObject {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotHeld {
     /// A version of it is in flight, or another session holds it.
-    Taken,
+    InUse,
     /// There is no room.
     NoRoom,
 }
@@ -41,13 +41,13 @@ impl SharedState {
         let lane = self.find_lane(database, index_id).ok_or(NotHeld::NoRoom)?;
         match self.objects.holder(lane as u32, hash) {
             Some(holder) if holder == Owner::session(pid) => return Ok(HeldObject { lane, hash }),
-            Some(_) => return Err(NotHeld::Taken),
+            Some(_) => return Err(NotHeld::InUse),
             None if self.objects.len() >= self.objects.capacity() / 2 => return Err(NotHeld::NoRoom),
             None => (),
         }
         match self.objects.claim(Owner::session(pid), lane as u32, hash) {
-            Claim::Taken => Ok(HeldObject { lane, hash }),
-            Claim::HeldBy(_) => Err(NotHeld::Taken),
+            Claim::Granted => Ok(HeldObject { lane, hash }),
+            Claim::HeldBy(_) => Err(NotHeld::InUse),
             Claim::Full => Err(NotHeld::NoRoom),
         }
     }

@@ -57,7 +57,7 @@ impl SharedState {
             })
             .collect();
         due.into_iter().find(|(index_id, _)| {
-            self.claims.claim(Owner::worker(worker), database, claim_id(*index_id)) == Claim::Taken
+            self.claims.claim(Owner::worker(worker), database, claim_id(*index_id)) == Claim::Granted
         })
     }
 

@@ -39,7 +39,7 @@ impl SharedState {
         entry.has_grown = true;
         let mut all = true;
         for id in rows {
-            all &= self.claims.claim(Owner::held_back(place), key.database, *id) == Claim::Taken;
+            all &= self.claims.claim(Owner::held_back(place), key.database, *id) == Claim::Granted;
             if let (true, Some(entry)) = (all, self.held_back.get_mut(place)) {
                 entry.rows += 1;
                 entry.add(*id);

@@ -76,7 +76,7 @@ fn wait_until(shared_state: &mut SharedState, worker_limits: WorkerLimits, now: 
 /// Pretends that the worker claimed the rows `ids` of the span that it was given.
 fn fly(shared_state: &mut SharedState, worker: usize, lane: usize, ids: &[i64], rest: Option<Span>) -> usize {
     for id in ids {
-        assert_eq!(shared_state.claim(worker, *id), Claim::Taken);
+        assert_eq!(shared_state.claim(worker, *id), Claim::Granted);
     }
     let span = Span { lo: *ids.iter().min().unwrap(), hi: *ids.iter().max().unwrap() };
     let flight = Flight {
@@ -188,7 +188,7 @@ fn a_row_held_by_one_worker_is_not_given_to_another() {
     let flight = fly(&mut shared_state, 0, 0, &[1024, 1025], None);
     assert_eq!(shared_state.claim(1, 1024), Claim::HeldBy(Owner::worker(0)));
     shared_state.settled(0, flight, &[1024, 1025], 9);
-    assert_eq!(shared_state.claim(1, 1024), Claim::Taken);
+    assert_eq!(shared_state.claim(1, 1024), Claim::Granted);
     let lane = shared_state.lane(0).unwrap();
     assert_eq!((lane.in_flight, lane.delivered_total, lane.last_delivered_at), (0, 2, 9));
 }
@@ -204,7 +204,7 @@ fn a_worker_that_dies_gives_everything_back() {
     let lane = shared_state.lane(0).unwrap();
     assert_eq!(lane.in_flight, 0);
     assert_eq!(lane.backlog.iter().collect::<Vec<_>>(), vec![Span { lo: 1024, hi: 1033 }]);
-    assert_eq!(shared_state.claim(1, 1031), Claim::Taken);
+    assert_eq!(shared_state.claim(1, 1031), Claim::Granted);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn what_a_claim_leaves_over_is_nobodys_until_its_transaction_is_over() {
     let mut shared_state = shared_state(2);
     shared_state.publish(DB, &[queued(1, 1024, 1030)], 0);
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
-    assert_eq!(shared_state.claim(0, 1030), Claim::Taken);
+    assert_eq!(shared_state.claim(0, 1030), Claim::Granted);
     let span = Span { lo: 1030, hi: 1030 };
     let flight =
         Flight { rows: 1, bytes: 1, lane: 0, fresh: true, span, started_at: 0, held_back: 0, partial: false };
@@ -264,7 +264,7 @@ fn what_a_claim_leaves_over_is_nobodys_until_its_transaction_is_over() {
     let Next::Claim { claimable, .. } = shared_state.next(1, HUNGRY, 0) else { panic!("nothing to claim") };
     assert_eq!((claimable.span.lo, claimable.span.hi), (1024, 1029));
     // If the worker ends before that, both rows wait again.
-    assert_eq!(shared_state.claim(1, 1029), Claim::Taken);
+    assert_eq!(shared_state.claim(1, 1029), Claim::Granted);
     let flight = Flight { span: Span { lo: 1029, hi: 1029 }, ..flight };
     shared_state.enter_claim(1, Some(Span { lo: 1024, hi: 1028 }), Some(flight)).unwrap();
     shared_state.worker_exited(1, WorkerExit::Failed, 0, 0);

@@ -83,7 +83,7 @@ fn the_room_left_for_claims_is_known_beforehand() {
     let mut shared_state = shared_state(1);
     assert_eq!(shared_state.claims_left(), CLAIMS / 2);
     for id in 0..CLAIMS as i64 / 2 {
-        assert_eq!(shared_state.claim(0, id), Claim::Taken);
+        assert_eq!(shared_state.claim(0, id), Claim::Granted);
     }
     assert_eq!(shared_state.claims_left(), 0);
     shared_state.release_worker(0, 0);
@@ -128,11 +128,11 @@ fn what_closed_lanes_and_their_workers_held_is_free_however_many_there_are() {
     shared_state.open_lane(DB + 1, 1, false, 0);
     let other = shared_state.find_lane(DB + 1, 1).unwrap();
     for id in 0..3000 {
-        assert_eq!(shared_state.claim((id % 2) as usize, id), Claim::Taken);
-        assert_eq!(shared_state.claim_object((id % 2) as usize, (id % 300) as usize, id, id), Claim::Taken);
+        assert_eq!(shared_state.claim((id % 2) as usize, id), Claim::Granted);
+        assert_eq!(shared_state.claim_object((id % 2) as usize, (id % 300) as usize, id, id), Claim::Granted);
     }
-    assert_eq!(shared_state.claim(slot, 1), Claim::Taken);
-    assert_eq!(shared_state.claim_object(slot, other, 1, 1), Claim::Taken);
+    assert_eq!(shared_state.claim(slot, 1), Claim::Granted);
+    assert_eq!(shared_state.claim_object(slot, other, 1, 1), Claim::Granted);
     shared_state.close_lanes(DB);
     assert_eq!(
         (shared_state.claims.len(), shared_state.objects.len()),

@@ -7,7 +7,7 @@ fn a_row_put_off_by_a_claim_during_which_the_quarantine_ends_is_looked_at_again(
     let mut shared_state = shared_state(2);
     shared_state.publish(DB, &[queued(1, 1024, 1024)], 0);
     let Next::Claim { lane, .. } = shared_state.next(0, HUNGRY, 0) else { panic!() };
-    assert_eq!(shared_state.claim_object(0, lane, 77, 1024), Claim::Taken);
+    assert_eq!(shared_state.claim_object(0, lane, 77, 1024), Claim::Granted);
     let span = Span { lo: 1024, hi: 1024 };
     let flight = Flight {
         rows: 1,

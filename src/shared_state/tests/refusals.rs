@@ -50,7 +50,7 @@ fn claim_all(shared_state: &mut SharedState, ids: &[i64], now: Micros) -> Vec<i6
     }
     let held_back = shared_state.workers[0].scanning_held_back;
     let is_meant = |shared_state: &mut SharedState, id: i64| match held_back {
-        0 => shared_state.claim(0, id) == Claim::Taken,
+        0 => shared_state.claim(0, id) == Claim::Granted,
         _ => shared_state.is_in_held_back(HeldBackClaim { place: held_back as usize - 1, most: 1 }, id),
     };
     let taken: Vec<i64> = ids.iter().copied().filter(|id| is_meant(shared_state, *id)).collect();
@@ -158,7 +158,7 @@ fn one_record_too_many_to_be_held_back_dies_and_the_others_are_kept() {
     assert_eq!(shared_state.held_back_rows(DB, 1), HELD_BACK as i64);
     shared_state.close_lanes(DB);
     assert_eq!(shared_state.held_back_rows(DB, 1), 0);
-    assert_eq!(shared_state.claim(0, 5), Claim::Taken, "their claims have ended with them");
+    assert_eq!(shared_state.claim(0, 5), Claim::Granted, "their claims have ended with them");
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn records_that_were_never_sent_do_not_end_a_pause() {
 /// Claims one row in a flight of its own.
 fn fly_at(shared_state: &mut SharedState, id: i64, now: Micros) -> usize {
     assert!(next_span(shared_state, HUNGRY, now).is_some());
-    assert_eq!(shared_state.claim(0, id), Claim::Taken);
+    assert_eq!(shared_state.claim(0, id), Claim::Granted);
     let flight = Flight {
         rows: 1,
         bytes: 1,

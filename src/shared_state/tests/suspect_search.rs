@@ -84,7 +84,7 @@ impl World {
                 own.take(usize::try_from(held_back.most).unwrap()).collect()
             }
             None => {
-                rows.into_iter().filter(|id| self.shared_state.claim(worker, *id) == Claim::Taken).collect()
+                rows.into_iter().filter(|id| self.shared_state.claim(worker, *id) == Claim::Granted).collect()
             }
         };
         if taken.is_empty() {

@@ -77,7 +77,7 @@ fn whoever_served_an_extension_that_is_no_more_leaves_and_closes_its_books_once(
     assert_eq!(look(&mut shared_state, 2, 80), ExtensionCheck::Serve);
     shared_state.publish(DB, &[queued(1, 1024, 1024)], 0);
     assert_eq!(look(&mut shared_state, 0, 80), ExtensionCheck::Leave, "but the new books stay");
-    assert_eq!(shared_state.claim(2, 1024), Claim::Taken);
+    assert_eq!(shared_state.claim(2, 1024), Claim::Granted);
     shared_state.settled(0, flight, &[1024], 0);
     assert_eq!(
         shared_state.claim(1, 1024),

@@ -125,10 +125,10 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
                         break;
                     }
                     let claim = match self.order.claimable.held_back {
-                        Some(_) => Claim::Taken,
+                        Some(_) => Claim::Granted,
                         None => shared_state.claim(slot, id),
                     };
-                    if claim == Claim::Taken {
+                    if claim == Claim::Granted {
                         self.entered.ids.push(id);
                         self.entered.bytes += size;
                     }
@@ -137,7 +137,7 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
                 QueuedContent::Version(object) => {
                     let hash = object_hash(object);
                     match self.entered.objects.contains(&hash) {
-                        true => Claim::Taken,
+                        true => Claim::Granted,
                         false => shared_state.claim_object(slot, lane, hash, id),
                     }
                 }
@@ -153,8 +153,8 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
                 self.put_back_suspect(id);
             }
             match (claim, content) {
-                (Claim::Taken, QueuedContent::Record(record)) => self.records.push((id, record)),
-                (Claim::Taken, QueuedContent::Version(object)) => {
+                (Claim::Granted, QueuedContent::Record(record)) => self.records.push((id, record)),
+                (Claim::Granted, QueuedContent::Version(object)) => {
                     self.entered.objects.insert(object_hash(&object));
                     self.objects.entry(object).or_insert(id);
                 }
