@@ -9,54 +9,54 @@
 
 /// Who holds a claim. All zeroes is nobody.
 ///
-/// The two highest bits tell the kinds apart, so owners of different kinds are never equal.
+/// The two highest bits tell the kinds apart, so holders of different kinds are never equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct Owner(u32);
+pub struct Holder(u32);
 
-impl Owner {
-    const NOBODY: Owner = Owner(0);
+impl Holder {
+    const NOBODY: Holder = Holder(0);
     const KIND: u32 = 0b11 << 30;
     const SESSION: u32 = 0b01 << 30;
     const HELD_BACK: u32 = 0b10 << 30;
     const QUARANTINE: u32 = 0b11 << 30;
 
     /// The worker in a slot.
-    pub const fn worker(slot: usize) -> Owner {
-        Owner((slot as u32).wrapping_add(1) & !Owner::KIND)
+    pub const fn worker(slot: usize) -> Holder {
+        Holder((slot as u32).wrapping_add(1) & !Holder::KIND)
     }
 
     /// A session, by its process id.
-    pub const fn session(pid: i32) -> Owner {
-        Owner(Owner::SESSION | (pid.unsigned_abs() & !Owner::KIND))
+    pub const fn session(pid: i32) -> Holder {
+        Holder(Holder::SESSION | (pid.unsigned_abs() & !Holder::KIND))
     }
 
     /// An entry of the held-back table.
-    pub const fn held_back(entry: usize) -> Owner {
-        Owner(Owner::HELD_BACK | (entry as u32 & !Owner::KIND))
+    pub const fn held_back(entry: usize) -> Holder {
+        Holder(Holder::HELD_BACK | (entry as u32 & !Holder::KIND))
     }
 
     /// A quarantine.
-    pub const fn quarantine(entry: usize) -> Owner {
-        Owner(Owner::QUARANTINE | (entry as u32 & !Owner::KIND))
+    pub const fn quarantine(entry: usize) -> Holder {
+        Holder(Holder::QUARANTINE | (entry as u32 & !Holder::KIND))
     }
 
-    /// The slot, if the owner is a worker.
+    /// The slot, if the holder is a worker.
     pub fn as_worker(self) -> Option<usize> {
-        if self.0 & Owner::KIND == 0 {
+        if self.0 & Holder::KIND == 0 {
             (self.0 as usize).checked_sub(1)
         } else {
             None
         }
     }
 
-    /// The entry, if the owner is one of the held-back table.
+    /// The entry, if the holder is one of the held-back table.
     pub fn as_held_back(self) -> Option<usize> {
-        (self.0 & Owner::KIND == Owner::HELD_BACK).then_some((self.0 & !Owner::KIND) as usize)
+        (self.0 & Holder::KIND == Holder::HELD_BACK).then_some((self.0 & !Holder::KIND) as usize)
     }
 
     fn is_nobody(self) -> bool {
-        self == Owner::NOBODY
+        self == Holder::NOBODY
     }
 }
 
@@ -65,8 +65,8 @@ impl Owner {
 pub enum Claim {
     /// The row is the caller's now.
     Granted,
-    /// The row was claimed before, by this owner; it may be the caller itself.
-    HeldBy(Owner),
+    /// The row was claimed before, by this holder; it may be the caller itself.
+    HeldBy(Holder),
     /// The table holds as many claims as it may; the row is nobody's.
     Full,
 }
@@ -83,12 +83,12 @@ pub struct ClaimTable<const N: usize> {
 #[repr(C)]
 struct Entry {
     /// Nobody: the place is empty.
-    owner: Owner,
+    holder: Holder,
     database: u32,
     id: i64,
 }
 
-const EMPTY: Entry = Entry { owner: Owner::NOBODY, database: 0, id: 0 };
+const EMPTY: Entry = Entry { holder: Holder::NOBODY, database: 0, id: 0 };
 
 impl<const N: usize> ClaimTable<N> {
     /// The table without claims.
@@ -110,13 +110,13 @@ impl<const N: usize> ClaimTable<N> {
         self.len == 0
     }
 
-    /// Claims the row `id` of `database` for `owner`. Nobody marks empty places, and cannot claim: the answer is
+    /// Claims the row `id` of `database` for `holder`. Nobody marks empty places, and cannot claim: the answer is
     /// [`Claim::Full`].
-    pub fn claim(&mut self, owner: Owner, database: u32, id: i64) -> Claim {
+    pub fn claim(&mut self, holder: Holder, database: u32, id: i64) -> Claim {
         match self.find(database, id) {
-            Probe::Found(place) => Claim::HeldBy(self.entry(place).owner),
-            Probe::Empty(place) if !owner.is_nobody() && self.len < self.capacity() => {
-                self.put(place, Entry { owner, database, id });
+            Probe::Found(place) => Claim::HeldBy(self.entry(place).holder),
+            Probe::Empty(place) if !holder.is_nobody() && self.len < self.capacity() => {
+                self.put(place, Entry { holder, database, id });
                 self.len += 1;
                 Claim::Granted
             }
@@ -125,9 +125,9 @@ impl<const N: usize> ClaimTable<N> {
     }
 
     /// Who has claimed the row `id` of `database`.
-    pub fn holder(&self, database: u32, id: i64) -> Option<Owner> {
+    pub fn holder(&self, database: u32, id: i64) -> Option<Holder> {
         match self.find(database, id) {
-            Probe::Found(place) => Some(self.entry(place).owner),
+            Probe::Found(place) => Some(self.entry(place).holder),
             Probe::Empty(_) | Probe::Nowhere => None,
         }
     }
@@ -143,22 +143,22 @@ impl<const N: usize> ClaimTable<N> {
         }
     }
 
-    /// Ends all claims of `owner` and returns how many there were. It looks at every place: it is meant for
+    /// Ends all claims of `holder` and returns how many there were. It looks at every place: it is meant for
     /// workers that leave.
-    pub fn release_all(&mut self, owner: Owner) -> usize {
-        self.release_where(|holder, _| holder == owner)
+    pub fn release_all(&mut self, holder: Holder) -> usize {
+        self.release_where(|found, _| found == holder)
     }
 
-    /// Ends all claims whose owner and database `ends` chooses, and returns how many there were. It looks at every place
+    /// Ends all claims whose holder and database `ends` chooses, and returns how many there were. It looks at every place
     /// once, and at none if there are no claims.
-    pub fn release_where(&mut self, ends: impl Fn(Owner, u32) -> bool) -> usize {
+    pub fn release_where(&mut self, ends: impl Fn(Holder, u32) -> bool) -> usize {
         let mut released = 0;
         for place in 0..if self.is_empty() { 0 } else { N } {
             // A deletion may move another such claim to the same place. It never moves one from behind `place` to
             // before it, so none is missed. Each deletion empties a place: N are enough.
             while released < N {
                 let entry = self.entry(place);
-                if entry.owner.is_nobody() || !ends(entry.owner, entry.database) {
+                if entry.holder.is_nobody() || !ends(entry.holder, entry.database) {
                     break;
                 }
                 self.delete(place);
@@ -168,29 +168,29 @@ impl<const N: usize> ClaimTable<N> {
         released
     }
 
-    /// Hands all claims of `owner` to `other`, neither of them nobody, and returns how many there were. It looks at
+    /// Hands all claims of `holder` to `other`, neither of them nobody, and returns how many there were. It looks at
     /// every place.
-    pub fn transfer_all(&mut self, owner: Owner, other: Owner) -> usize {
-        if owner.is_nobody() || other.is_nobody() {
+    pub fn transfer_all(&mut self, holder: Holder, other: Holder) -> usize {
+        if holder.is_nobody() || other.is_nobody() {
             return 0;
         }
-        let mine = self.entries.iter_mut().filter(|entry| entry.owner == owner);
-        mine.map(|entry| entry.owner = other).count()
+        let mine = self.entries.iter_mut().filter(|entry| entry.holder == holder);
+        mine.map(|entry| entry.holder = other).count()
     }
 
     /// Hands the claim of the row `id` of `database`, if there is one, to `other`, which is somebody.
-    pub fn transfer(&mut self, database: u32, id: i64, other: Owner) {
+    pub fn transfer(&mut self, database: u32, id: i64, other: Holder) {
         if let (Probe::Found(place), true) = (self.find(database, id), !other.is_nobody()) {
-            self.put(place, Entry { owner: other, database, id });
+            self.put(place, Entry { holder: other, database, id });
         }
     }
 
-    /// The number of claims of `owner`. It looks at every place.
-    pub fn count_of(&self, owner: Owner) -> usize {
-        if owner.is_nobody() {
+    /// The number of claims of `holder`. It looks at every place.
+    pub fn count_of(&self, holder: Holder) -> usize {
+        if holder.is_nobody() {
             return 0;
         }
-        self.entries.iter().filter(|entry| entry.owner == owner).count()
+        self.entries.iter().filter(|entry| entry.holder == holder).count()
     }
 
     /// Where the row is, or else where it would be put.
@@ -198,7 +198,7 @@ impl<const N: usize> ClaimTable<N> {
         let mut place = home::<N>(database, id);
         for _ in 0..N {
             let entry = self.entry(place);
-            if entry.owner.is_nobody() {
+            if entry.holder.is_nobody() {
                 return Probe::Empty(place);
             }
             if entry.id == id && entry.database == database {
@@ -216,7 +216,7 @@ impl<const N: usize> ClaimTable<N> {
         for _ in 0..N {
             place = next::<N>(place);
             let entry = self.entry(place);
-            if entry.owner.is_nobody() {
+            if entry.holder.is_nobody() {
                 break;
             }
             let from_home = distance::<N>(home::<N>(entry.database, entry.id), place);

@@ -6,22 +6,22 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
-fn worker(slot: usize) -> Owner {
-    Owner::worker(slot)
+fn worker(slot: usize) -> Holder {
+    Holder::worker(slot)
 }
 
 #[test]
 fn owners_of_different_kinds_are_never_equal() {
-    let all = [Owner::worker, Owner::held_back, Owner::quarantine, |pid| Owner::session(pid as i32)];
+    let all = [Holder::worker, Holder::held_back, Holder::quarantine, |pid| Holder::session(pid as i32)];
     let mut seen = Vec::new();
-    for owner in all.into_iter().flat_map(|of| [0, 1, 63, 255].map(of)) {
-        assert!(!owner.is_nobody() && !seen.contains(&owner), "{owner:?}");
-        seen.push(owner);
+    for holder in all.into_iter().flat_map(|of| [0, 1, 63, 255].map(of)) {
+        assert!(!holder.is_nobody() && !seen.contains(&holder), "{holder:?}");
+        seen.push(holder);
     }
     assert_eq!((worker(7).as_worker(), worker(7).as_held_back()), (Some(7), None));
-    let held_back = Owner::held_back(7);
+    let held_back = Holder::held_back(7);
     assert_eq!((held_back.as_worker(), held_back.as_held_back()), (None, Some(7)));
-    for other in [Owner::quarantine(7), Owner::session(7), Owner::NOBODY] {
+    for other in [Holder::quarantine(7), Holder::session(7), Holder::NOBODY] {
         assert_eq!((other.as_worker(), other.as_held_back()), (None, None));
     }
 }
@@ -57,8 +57,8 @@ fn a_full_table_still_knows_its_rows() {
 #[test]
 fn nobody_holds_nothing() {
     let mut table = ClaimTable::<8>::new();
-    assert_eq!(table.claim(Owner::NOBODY, 1, 1), Claim::Full);
-    assert_eq!((table.len(), table.count_of(Owner::NOBODY), table.release_all(Owner::NOBODY)), (0, 0, 0));
+    assert_eq!(table.claim(Holder::NOBODY, 1, 1), Claim::Full);
+    assert_eq!((table.len(), table.count_of(Holder::NOBODY), table.release_all(Holder::NOBODY)), (0, 0, 0));
 }
 
 #[test]
@@ -70,9 +70,9 @@ fn a_table_without_places_is_full() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Claim(Owner, u32, i64),
+    Claim(Holder, u32, i64),
     Release(u32, i64),
-    ReleaseAll(Owner),
+    ReleaseAll(Holder),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -84,32 +84,36 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn check_step<const N: usize>(step: Step, table: &mut ClaimTable<N>, model: &mut HashMap<(u32, i64), Owner>) {
+fn check_step<const N: usize>(
+    step: Step,
+    table: &mut ClaimTable<N>,
+    model: &mut HashMap<(u32, i64), Holder>,
+) {
     match step {
-        Step::Claim(owner, database, id) => {
+        Step::Claim(holder, database, id) => {
             let expected = match model.get(&(database, id)) {
                 Some(holder) => Claim::HeldBy(*holder),
                 None if model.len() == table.capacity() => Claim::Full,
                 None => Claim::Granted,
             };
-            assert_eq!(table.claim(owner, database, id), expected);
+            assert_eq!(table.claim(holder, database, id), expected);
             if expected == Claim::Granted {
-                model.insert((database, id), owner);
+                model.insert((database, id), holder);
             }
         }
         Step::Release(database, id) => {
             assert_eq!(table.release(database, id), model.remove(&(database, id)).is_some());
         }
-        Step::ReleaseAll(owner) => {
+        Step::ReleaseAll(holder) => {
             let before = model.len();
-            model.retain(|_, holder| *holder != owner);
-            assert_eq!(table.release_all(owner), before - model.len());
+            model.retain(|_, found| *found != holder);
+            assert_eq!(table.release_all(holder), before - model.len());
         }
     }
     assert_eq!(table.len(), model.len());
-    assert!(model.iter().all(|((database, id), owner)| table.holder(*database, *id) == Some(*owner)));
-    for owner in (0..3).map(worker) {
-        assert_eq!(table.count_of(owner), model.values().filter(|holder| **holder == owner).count());
+    assert!(model.iter().all(|((database, id), holder)| table.holder(*database, *id) == Some(*holder)));
+    for holder in (0..3).map(worker) {
+        assert_eq!(table.count_of(holder), model.values().filter(|found| **found == holder).count());
     }
 }
 
@@ -133,13 +137,13 @@ proptest! {
         entries in prop::array::uniform16((0..3_u32, 0..3_u32, 0..9_i64)),
         steps in prop::collection::vec(any_step(), 0..50),
     ) {
-        let entries = entries.map(|(owner, database, id)| Entry { owner: Owner(owner), database, id });
+        let entries = entries.map(|(holder, database, id)| Entry { holder: Holder(holder), database, id });
         let mut table = ClaimTable { len, entries };
         for step in steps {
             match step {
-                Step::Claim(owner, database, id) => drop(table.claim(owner, database, id)),
+                Step::Claim(holder, database, id) => drop(table.claim(holder, database, id)),
                 Step::Release(database, id) => drop(table.release(database, id)),
-                Step::ReleaseAll(owner) => drop(table.release_all(owner)),
+                Step::ReleaseAll(holder) => drop(table.release_all(holder)),
             }
         }
     }
@@ -155,7 +159,7 @@ fn consecutive_ids_spread() {
             assert_eq!(table.claim(worker(7), 16_384, id), Claim::Granted);
         }
         let steps: usize = (0..PLACES)
-            .filter(|place| table.entry(*place).owner != Owner::NOBODY)
+            .filter(|place| table.entry(*place).holder != Holder::NOBODY)
             .map(|place| {
                 let entry = table.entry(place);
                 distance::<PLACES>(home::<PLACES>(entry.database, entry.id), place)

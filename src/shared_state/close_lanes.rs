@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Database, Lane, LaneKey, Postponed, SharedState, SlotState, Worker, LANES, WORKERS};
-use crate::claims::Owner;
+use crate::claims::Holder;
 
 /// Marks a batch whose lane has been closed.
 const NO_LANE: u32 = LANES as u32;
@@ -41,9 +41,9 @@ impl SharedState {
             }
         }
         let forgotten = self.forget_held_back(|entry, _| entry == database);
-        self.claims.release_where(|owner, _| {
-            let of_worker = || owner.as_worker().and_then(|worker| lets_go.get(worker));
-            let of_held_back = || forgotten.get(owner.as_held_back()?);
+        self.claims.release_where(|holder, _| {
+            let of_worker = || holder.as_worker().and_then(|worker| lets_go.get(worker));
+            let of_held_back = || forgotten.get(holder.as_held_back()?);
             of_worker().or_else(of_held_back).copied().unwrap_or_default()
         });
         self.forget_crash_suspects(|entry, _| entry == database);
@@ -138,8 +138,8 @@ impl SharedState {
         self.forget_crash_suspects(is_gone);
         let forgotten = self.forget_held_back(is_gone);
         if forgotten.contains(&true) {
-            let is_forgotten = |owner: Owner| forgotten.get(owner.as_held_back()?).copied();
-            self.claims.release_where(|owner, _| is_forgotten(owner).unwrap_or_default());
+            let is_forgotten = |holder: Holder| forgotten.get(holder.as_held_back()?).copied();
+            self.claims.release_where(|holder, _| is_forgotten(holder).unwrap_or_default());
         }
         let was_closed = |place: usize| is_closed.get(place).copied().unwrap_or_default();
         self.forget_objects(was_closed);

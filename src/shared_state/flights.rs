@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Flight, Micros, RetryDelay, SharedState, Worker};
-use crate::claims::{Claim, Owner};
+use crate::claims::{Claim, Holder};
 use crate::id_ranges::Span;
 
 /// What became of the rows of a flight.
@@ -42,7 +42,7 @@ impl SharedState {
         let Some(me) = self.workers.get(worker) else {
             return Claim::Full;
         };
-        self.claims.claim(Owner::worker(worker), me.database, id)
+        self.claims.claim(Holder::worker(worker), me.database, id)
     }
 
     /// Enters the claimed rows as a flight before the claiming transaction ends. The `rest` of the span stays with the
@@ -206,7 +206,7 @@ impl SharedState {
         let scanning = (me.scanning_lane as usize).checked_sub(1).map(|lane| (lane, me.scanning));
         let scanning = scanning.filter(|_| !is_held_back);
         *me = Worker::EMPTY;
-        self.claims.release_all(Owner::worker(worker));
+        self.claims.release_all(Holder::worker(worker));
         for flight in flights.iter().filter(|f| f.rows > 0) {
             if let Some(lane) = self.lanes.get_mut(flight.lane as usize) {
                 lane.in_flight -= flight.rows;

@@ -5,7 +5,7 @@
 //! when the search has found it, when Algolia has rejected it and may be asked again (`audit_algolia.max_attempts`), or
 //! when the server cannot process it, because it is damaged or memory is lacking.
 //!
-//! In the claim table, rows held back are owned by their entry, also while they are in flight. So only a worker that
+//! In the claim table, rows held back are held by their entry, also while they are in flight. So only a worker that
 //! [`SharedState::next`] has given the entry can claim them. If the server's memory is lost, the rows wait like any
 //! others and their attempts are counted anew, which does no harm.
 #![forbid(unsafe_code)]

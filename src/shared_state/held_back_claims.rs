@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::capacity::Capacity;
 use super::{Claimable, FlightResult, HeldBack, HeldBackClaim, Micros, Next, SharedState, HELD_BACK};
-use crate::claims::Owner;
+use crate::claims::Holder;
 use crate::id_ranges::Span;
 
 /// A claim rarely takes longer than this.
@@ -85,7 +85,7 @@ impl SharedState {
     pub fn is_in_held_back(&self, held_back: HeldBackClaim, id: i64) -> bool {
         let entry = self.held_back.get(held_back.place);
         entry.is_some_and(|entry| {
-            self.claims.holder(entry.database, id) == Some(Owner::held_back(held_back.place))
+            self.claims.holder(entry.database, id) == Some(Holder::held_back(held_back.place))
         })
     }
 
@@ -150,7 +150,7 @@ impl SharedState {
         }
         let left: HashSet<i64> = flight_result.left.iter().copied().collect();
         for id in rows.iter().filter(|id| !left.contains(id)) {
-            if self.claims.holder(database, *id) == Some(Owner::held_back(place)) {
+            if self.claims.holder(database, *id) == Some(Holder::held_back(place)) {
                 self.claims.release(database, *id);
                 self.remove_from_held_back(place);
             }

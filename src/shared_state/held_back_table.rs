@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{HeldBack, Micros, RejectAction, SharedState, HELD_BACK};
-use crate::claims::{Claim, Owner};
+use crate::claims::{Claim, Holder};
 use crate::id_ranges::Span;
 
 /// The entries.
@@ -35,8 +35,8 @@ impl SharedState {
             return;
         }
         if hull.lo < hull.hi {
-            self.claims.release_all(Owner::held_back(place));
-        } else if self.claims.holder(database, hull.lo) == Some(Owner::held_back(place)) {
+            self.claims.release_all(Holder::held_back(place));
+        } else if self.claims.holder(database, hull.lo) == Some(Holder::held_back(place)) {
             self.claims.release(database, hull.lo);
         }
         if let Some(lane) = self.find_lane(database, index_id).and_then(|lane| self.lanes.get_mut(lane)) {
@@ -173,12 +173,12 @@ impl SharedState {
             }
             return;
         };
-        let claimed = self.claims.claim(Owner::held_back(place), database, id);
+        let claimed = self.claims.claim(Holder::held_back(place), database, id);
         if let Some(entry) = self.held_back.get_mut(place) {
             (entry.rows, entry.due, entry.judged_by) = (1, due, 0);
         }
         if !matches!(claimed, Claim::Granted)
-            && self.claims.holder(database, id) != Some(Owner::held_back(place))
+            && self.claims.holder(database, id) != Some(Holder::held_back(place))
         {
             self.close_held_back(place);
         }

@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 use super::{LatchSet, SharedState};
-use crate::claims::{Claim, Owner};
+use crate::claims::{Claim, Holder};
 
 /// An object that a session holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +40,12 @@ impl SharedState {
         self.lane_mut(database, index_id).ok_or(NotHeld::NoRoom)?;
         let lane = self.find_lane(database, index_id).ok_or(NotHeld::NoRoom)?;
         match self.objects.holder(lane as u32, hash) {
-            Some(holder) if holder == Owner::session(pid) => return Ok(HeldObject { lane, hash }),
+            Some(holder) if holder == Holder::session(pid) => return Ok(HeldObject { lane, hash }),
             Some(_) => return Err(NotHeld::InUse),
             None if self.objects.len() >= self.objects.capacity() / 2 => return Err(NotHeld::NoRoom),
             None => (),
         }
-        match self.objects.claim(Owner::session(pid), lane as u32, hash) {
+        match self.objects.claim(Holder::session(pid), lane as u32, hash) {
             Claim::Granted => Ok(HeldObject { lane, hash }),
             Claim::HeldBy(_) => Err(NotHeld::InUse),
             Claim::Full => Err(NotHeld::NoRoom),
@@ -57,7 +57,7 @@ impl SharedState {
     pub fn release_held_objects(&mut self, pid: i32, database: u32, objects: &[HeldObject]) -> LatchSet {
         let mut lanes = Vec::new();
         for HeldObject { lane, hash } in objects {
-            if self.objects.holder(*lane as u32, *hash) == Some(Owner::session(pid)) {
+            if self.objects.holder(*lane as u32, *hash) == Some(Holder::session(pid)) {
                 self.objects.release(*lane as u32, *hash);
                 lanes.push(*lane);
             }

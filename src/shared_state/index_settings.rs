@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Lane, Micros, SharedState};
-use crate::claims::{Claim, Owner};
+use crate::claims::{Claim, Holder};
 
 /// The result of sending settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl SharedState {
             })
             .collect();
         due.into_iter().find(|(index_id, _)| {
-            self.claims.claim(Owner::worker(worker), database, claim_id(*index_id)) == Claim::Granted
+            self.claims.claim(Holder::worker(worker), database, claim_id(*index_id)) == Claim::Granted
         })
     }
 
@@ -79,7 +79,7 @@ impl SharedState {
     /// Ends the claim of settings that were sent.
     pub fn settings_back(&mut self, worker: usize, index_id: i32, sent: SettingsResult) {
         let Some(database) = self.workers.get(worker).map(|me| me.database) else { return };
-        if self.claims.holder(database, claim_id(index_id)) == Some(Owner::worker(worker)) {
+        if self.claims.holder(database, claim_id(index_id)) == Some(Holder::worker(worker)) {
             self.claims.release(database, claim_id(index_id));
         }
         let Some(lane) = self.find_lane(database, index_id).and_then(|place| self.lane_at(place)) else {

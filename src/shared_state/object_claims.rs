@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Micros, Postponed, Quarantine, SharedState, QUARANTINES};
-use crate::claims::{Claim, Owner};
+use crate::claims::{Claim, Holder};
 
 /// Shared state's number for an object. Objects with equal hashes are claimed together; then one of them waits
 /// needlessly.
@@ -19,9 +19,9 @@ pub fn object_hash(object: &str) -> i64 {
 }
 
 impl SharedState {
-    /// Claims an object for `worker`. If it is held by another owner, the version at `id` is postponed.
+    /// Claims an object for `worker`. If somebody else holds it, the version at `id` is postponed.
     pub fn claim_object(&mut self, worker: usize, lane: usize, hash: i64, id: i64) -> Claim {
-        let claim = self.objects.claim(Owner::worker(worker), lane as u32, hash);
+        let claim = self.objects.claim(Holder::worker(worker), lane as u32, hash);
         if matches!(claim, Claim::HeldBy(_)) {
             self.postpone(worker, lane, id);
         }
@@ -64,16 +64,16 @@ impl SharedState {
         (hash, id): (i64, i64),
         ends_at: Micros,
     ) {
-        let owner = self.quarantine(ends_at);
-        if self.objects.holder(lane as u32, hash) == Some(Owner::worker(worker)) {
-            self.objects.transfer(lane as u32, hash, owner);
+        let holder = self.quarantine(ends_at);
+        if self.objects.holder(lane as u32, hash) == Some(Holder::worker(worker)) {
+            self.objects.transfer(lane as u32, hash, holder);
         }
         self.postpone(worker, lane, id);
     }
 
     /// Releases an object that `worker` has claimed and not sent.
     pub fn release_object(&mut self, worker: usize, lane: usize, hash: i64) {
-        if self.objects.holder(lane as u32, hash) == Some(Owner::worker(worker)) {
+        if self.objects.holder(lane as u32, hash) == Some(Holder::worker(worker)) {
             self.objects.release(lane as u32, hash);
         }
     }
@@ -102,7 +102,7 @@ impl SharedState {
     pub fn unclaim(&mut self, worker: usize, ids: impl IntoIterator<Item = i64>) {
         let Some(database) = self.workers.get(worker).map(|me| me.database) else { return };
         for id in ids {
-            if self.claims.holder(database, id) == Some(Owner::worker(worker)) {
+            if self.claims.holder(database, id) == Some(Holder::worker(worker)) {
                 self.claims.release(database, id);
             }
         }
@@ -116,10 +116,10 @@ impl SharedState {
         versions: impl IntoIterator<Item = (i64, i64)>,
         ends_at: Micros,
     ) {
-        let owner = self.quarantine(ends_at);
+        let holder = self.quarantine(ends_at);
         for (hash, id) in versions {
-            if self.objects.holder(lane as u32, hash) == Some(Owner::worker(worker)) {
-                self.objects.transfer(lane as u32, hash, owner);
+            if self.objects.holder(lane as u32, hash) == Some(Holder::worker(worker)) {
+                self.objects.transfer(lane as u32, hash, holder);
             }
             if let Some(lane) = self.lanes.get_mut(lane) {
                 lane.deferred.add(id, id);
@@ -129,14 +129,14 @@ impl SharedState {
 
     /// Holds all objects of a worker that has ended, because its requests may still be executed.
     pub(super) fn quarantine_all_objects(&mut self, worker: usize, ends_at: Micros) {
-        if self.objects.count_of(Owner::worker(worker)) > 0 {
-            let owner = self.quarantine(ends_at);
-            self.objects.transfer_all(Owner::worker(worker), owner);
+        if self.objects.count_of(Holder::worker(worker)) > 0 {
+            let holder = self.quarantine(ends_at);
+            self.objects.transfer_all(Holder::worker(worker), holder);
         }
     }
 
-    /// The owner of a quarantine that ends at `ends_at` or a little later.
-    fn quarantine(&mut self, ends_at: Micros) -> Owner {
+    /// A quarantine, as a holder, that ends at `ends_at` or a little later.
+    fn quarantine(&mut self, ends_at: Micros) -> Holder {
         let same = self.quarantines.iter().position(|one| one.ends_at == ends_at);
         let place = same
             .or_else(|| self.quarantines.iter().position(|one| one.ends_at == 0))
@@ -151,7 +151,7 @@ impl SharedState {
             0 => ends_at,
             earlier => earlier.min(ends_at),
         };
-        Owner::quarantine(place)
+        Holder::quarantine(place)
     }
 
     /// Ends the quarantines that are due.
@@ -169,7 +169,7 @@ impl SharedState {
                 continue;
             }
             *quarantine = Quarantine::EMPTY;
-            self.objects.release_all(Owner::quarantine(place));
+            self.objects.release_all(Holder::quarantine(place));
         }
         self.quarantine_ends_at = next;
         // Lanes that have deferred nothing are included, because a current claim may have met an object that was held

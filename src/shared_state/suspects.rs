@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{FlightResult, HeldBack, Micros, RetryDelay, SharedState, SuspectSearch};
-use crate::claims::{Claim, Owner};
+use crate::claims::{Claim, Holder};
 
 /// The most suspects of an index. Further failed batches are given back.
 const MOST: i64 = 1 << 14;
@@ -39,7 +39,7 @@ impl SharedState {
         entry.has_grown = true;
         let mut all = true;
         for id in rows {
-            all &= self.claims.claim(Owner::held_back(place), key.database, *id) == Claim::Granted;
+            all &= self.claims.claim(Holder::held_back(place), key.database, *id) == Claim::Granted;
             if let (true, Some(entry)) = (all, self.held_back.get_mut(place)) {
                 entry.rows += 1;
                 entry.add(*id);
@@ -85,7 +85,7 @@ impl SharedState {
     fn isolate(&mut self, place: usize, id: i64, object: i64, failure: RetryDelay, now: Micros) -> bool {
         let Some(entry) = self.held_back.get(place).copied() else { return false };
         let Some(alone) = self.open_held_back(entry.database, entry.index_id) else { return false };
-        self.claims.transfer(entry.database, id, Owner::held_back(alone));
+        self.claims.transfer(entry.database, id, Holder::held_back(alone));
         if let Some(alone) = self.held_back.get_mut(alone) {
             alone.is_isolated = true;
             alone.rows = 1;

@@ -22,7 +22,7 @@ mod worker_slots;
 use std::collections::HashMap;
 
 use super::*;
-use crate::claims::{Claim, Owner};
+use crate::claims::{Claim, Holder};
 use crate::id_ranges::IdRanges;
 use crate::id_ranges::Span;
 
@@ -186,7 +186,7 @@ fn a_row_held_by_one_worker_is_not_given_to_another() {
     shared_state.publish(DB, &[queued(1, 1024, 1030)], 0);
     assert!(next_span(&mut shared_state, HUNGRY, 0).is_some());
     let flight = fly(&mut shared_state, 0, 0, &[1024, 1025], None);
-    assert_eq!(shared_state.claim(1, 1024), Claim::HeldBy(Owner::worker(0)));
+    assert_eq!(shared_state.claim(1, 1024), Claim::HeldBy(Holder::worker(0)));
     shared_state.settled(0, flight, &[1024, 1025], 9);
     assert_eq!(shared_state.claim(1, 1024), Claim::Granted);
     let lane = shared_state.lane(0).unwrap();

@@ -139,6 +139,6 @@ fn what_closed_lanes_and_their_workers_held_is_free_however_many_there_are() {
         (1, 1),
         "another database keeps what it holds"
     );
-    assert_eq!(shared_state.claims.holder(DB + 1, 1), Some(Owner::worker(slot)));
-    assert_eq!(shared_state.objects.holder(other as u32, 1), Some(Owner::worker(slot)));
+    assert_eq!(shared_state.claims.holder(DB + 1, 1), Some(Holder::worker(slot)));
+    assert_eq!(shared_state.objects.holder(other as u32, 1), Some(Holder::worker(slot)));
 }

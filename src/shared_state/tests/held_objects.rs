@@ -30,7 +30,7 @@ fn an_object_held_by_a_session_is_claimed_by_nobody_until_the_session_lets_go() 
     shared_state.release_held_objects(PID, DB, &[object]);
     assert_eq!(
         shared_state.claim_object(0, lane, 77, 2048),
-        Claim::HeldBy(Owner::worker(0)),
+        Claim::HeldBy(Holder::worker(0)),
         "the worker's is not let go of"
     );
 }

@@ -81,7 +81,7 @@ fn whoever_served_an_extension_that_is_no_more_leaves_and_closes_its_books_once(
     shared_state.settled(0, flight, &[1024], 0);
     assert_eq!(
         shared_state.claim(1, 1024),
-        Claim::HeldBy(Owner::worker(2)),
+        Claim::HeldBy(Holder::worker(2)),
         "an old flight frees no new claim"
     );
     assert_eq!(shared_state.lane(0).unwrap().queued, 1);
