@@ -56,8 +56,8 @@ impl SharedState {
         if !left.any() {
             return None;
         }
-        let scheduler = self.workers.iter_mut().take(self.workers_ever_used as usize).enumerate();
-        let mut others = scheduler.filter(|(slot, other)| *slot != worker && other.database == database);
+        let slots = self.workers.iter_mut().take(self.workers_ever_used as usize).enumerate();
+        let mut others = slots.filter(|(slot, other)| *slot != worker && other.database == database);
         let fits = |other: &Worker| !other.retire && other.capacity.intersects(left);
         let (_, other) = others.find(|(_, other)| other.slot_state == SlotState::Running && fits(other))?;
         other.mark_awake();
