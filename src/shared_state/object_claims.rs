@@ -93,8 +93,8 @@ impl SharedState {
         }
     }
 
-    /// Whether a queue row is claimed or held back.
-    pub fn is_held_back(&self, worker: usize, id: i64) -> bool {
+    /// Whether somebody holds a queue row: a worker that has claimed it, or an entry of the held-back table.
+    pub fn is_claimed(&self, worker: usize, id: i64) -> bool {
         self.workers.get(worker).is_some_and(|me| self.claims.holder(me.database, id).is_some())
     }
 

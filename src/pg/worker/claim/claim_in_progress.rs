@@ -196,7 +196,7 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
             let Some(object) = &record.object else { continue };
             let hash = object_hash(object);
             match self.order.claimable.held_back {
-                None if shared_state.is_held_back(slot, id)
+                None if shared_state.is_claimed(slot, id)
                     || shared_state.is_crash_suspect(slot, lane, id) =>
                 {
                     continue
