@@ -14,7 +14,7 @@
 //! | what a response means | `classify`; `offending_record` finds the record that it names |
 //! | what a delivery came to | `outcome` |
 //! | an answer in words, for the log | `wording` |
-//! | the records at fault in a rejected batch | `isolate` |
+//! | the records at fault in a rejected batch | `bisect` |
 //! | how long to wait after a failure | `backoff` |
 //! | whether a host reads gzip | `gzip` |
 //! | what `reconcile` asks | `question`, `filters` |
@@ -26,7 +26,7 @@ pub mod sender_pool;
 pub mod settings;
 
 pub mod batch;
-pub mod isolate;
+pub mod bisect;
 pub mod offending_record;
 
 pub mod filters;

@@ -89,7 +89,7 @@ pub struct Refusal {
 /// The result of sending a batch, row by row and with figures for the statistics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendResult {
-    /// The outcome of the rows that are in neither of the lists below; see [`isolate`](crate::delivery::isolate).
+    /// The outcome of the rows that are in neither of the lists below; see [`bisect`](crate::delivery::bisect::bisect).
     pub outcome: DeliveryOutcome,
     /// Places of rows that were delivered in parts of the batch.
     pub delivered: Vec<usize>,

@@ -15,8 +15,8 @@ use std::thread;
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::delivery::batch::Batch;
+use crate::delivery::bisect::bisect;
 use crate::delivery::clock::SystemClock;
-use crate::delivery::isolate::isolate;
 use crate::delivery::outcome::{DeliveryOutcome, SendResult};
 use crate::delivery::question::{AskError, AskErrorKind, AskResult, Question};
 use crate::delivery::sink::Sink;
@@ -150,7 +150,7 @@ impl<T: Transport + 'static> Job for SendJob<T> {
     fn run(self) -> (usize, SendResult) {
         let SendJob { flight, index_name, body, sink } = self;
         let send = |part: &Batch| sink.deliver(&index_name, part, &SystemClock);
-        let result = catch_unwind(AssertUnwindSafe(|| isolate(&body, send))).unwrap_or_else(|_| {
+        let result = catch_unwind(AssertUnwindSafe(|| bisect(&body, send))).unwrap_or_else(|_| {
             let reason = "internal error while sending".to_owned();
             let outcome = DeliveryOutcome::Retry { reason, not_before: None };
             SendResult { attempts: 1, may_come_late: true, ..SendResult::of(outcome) }

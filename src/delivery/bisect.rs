@@ -25,7 +25,7 @@ const DOUBTFUL: usize = 10;
 ///
 /// The result's outcome is that of the rows which are neither in `delivered` nor in `refused`. It is
 /// [`DeliveryOutcome::Rejected`] only if the search has left rows out.
-pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> SendResult {
+pub fn bisect(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> SendResult {
     let first = send(batch);
     let DeliveryOutcome::Rejected { reason, status, offending_record } = &first.outcome else {
         return first;
@@ -173,5 +173,5 @@ impl Bisection {
 }
 
 #[cfg(test)]
-#[path = "isolate_tests.rs"]
+#[path = "bisect_tests.rs"]
 mod tests;

@@ -115,7 +115,7 @@ fn refused(report: &SendResult) -> BTreeSet<usize> {
 #[test]
 fn a_good_batch_takes_one_request() {
     let mut server = Server::new([], Wording::Mute);
-    let report = isolate(&batch(1000), |part| server.answer(part));
+    let report = bisect(&batch(1000), |part| server.answer(part));
     assert_eq!(report.outcome, DeliveryOutcome::Delivered { task_id: Some(1) });
     assert!(report.delivered.is_empty() && report.refused.is_empty());
     assert_eq!(server.requests.len(), 1);
@@ -125,7 +125,7 @@ fn a_good_batch_takes_one_request() {
 fn one_offender_among_a_thousand_is_found_and_the_others_arrive_once_and_in_order() {
     for (wording, most_requests) in WORDINGS.into_iter().zip([2, 2, 4, 21]) {
         let mut server = Server::new([500], wording);
-        let report = isolate(&batch(1000), |part| server.answer(part));
+        let report = bisect(&batch(1000), |part| server.answer(part));
         assert_eq!(report.outcome, DeliveryOutcome::Delivered { task_id: Some(1) }, "{wording:?}");
         assert_eq!(refused(&report), BTreeSet::from([500]), "{wording:?}");
         assert_eq!(server.taken(), (0..1000).filter(|row| *row != 500).collect::<Vec<_>>(), "{wording:?}");
@@ -137,7 +137,7 @@ fn one_offender_among_a_thousand_is_found_and_the_others_arrive_once_and_in_orde
 #[test]
 fn the_complaint_goes_with_the_record() {
     let mut server = Server::new([1], Wording::Classic);
-    let report = isolate(&batch(3), |part| server.answer(part));
+    let report = bisect(&batch(3), |part| server.answer(part));
     let [refusal] = &report.refused[..] else { panic!("{report:?}") };
     assert_eq!((refusal.status, refusal.object_id.as_deref()), (400, Some("1")));
     assert!(refusal.reason.contains("objectID=1 is too big"), "{}", refusal.reason);
@@ -146,7 +146,7 @@ fn the_complaint_goes_with_the_record() {
 #[test]
 fn a_batch_that_is_too_large_as_a_whole_arrives_in_parts() {
     let mut server = Server { most: 300, ..Server::new([], Wording::Mute) };
-    let report = isolate(&batch(1000), |part| server.answer(part));
+    let report = bisect(&batch(1000), |part| server.answer(part));
     assert_eq!(report.outcome, DeliveryOutcome::Delivered { task_id: Some(1) });
     assert!(report.refused.is_empty());
     assert_eq!(server.taken(), (0..1000).collect::<Vec<_>>());
@@ -155,7 +155,7 @@ fn a_batch_that_is_too_large_as_a_whole_arrives_in_parts() {
 #[test]
 fn a_record_too_large_by_itself_is_given_up() {
     let mut server = Server { most: 0, ..Server::new([], Wording::Mute) };
-    let report = isolate(&batch(1), |part| server.answer(part));
+    let report = bisect(&batch(1), |part| server.answer(part));
     assert_eq!(refused(&report), BTreeSet::from([0]));
     assert_eq!(report.refused[0].status, 413);
 }
@@ -166,7 +166,7 @@ fn an_id_that_two_records_share_condemns_the_guilty_one_alone() {
     for record in [r#"{"objectID":"a","x":"good"}"#, r#"{"objectID":"a","x":"bad"}"#] {
         assert_eq!(builder.push(Action::AddObject, record), Push::Taken);
     }
-    let report = isolate(&builder.finish(), |part| {
+    let report = bisect(&builder.finish(), |part| {
         let bad = String::from_utf8_lossy(part.body()).contains("bad");
         report(if bad {
             let offending_record = OffendingRecord::ObjectId("a".to_owned());
@@ -182,7 +182,7 @@ fn an_id_that_two_records_share_condemns_the_guilty_one_alone() {
 fn a_refusal_is_proven_by_a_name_or_by_what_is_taken() {
     let proofs = |rows: usize, poison: Vec<usize>, wording| {
         let mut server = Server::new(poison, wording);
-        let report = isolate(&batch(rows), |part| server.answer(part));
+        let report = bisect(&batch(rows), |part| server.answer(part));
         report.refused.iter().map(|refusal| refusal.proven).collect::<Vec<_>>()
     };
     for wording in [Wording::Classic, Wording::Newer, Wording::Column] {
@@ -199,7 +199,7 @@ fn who_was_refused_before_anything_was_taken_is_asked_for_once_more() {
     let mut server = Server::new([], Wording::Mute);
     let mut left = 4;
     // A gateway that refuses everything, and stops doing so during the search.
-    let report = isolate(&batch(4), |part| {
+    let report = bisect(&batch(4), |part| {
         left -= 1;
         server.poison = if left > 0 { (0..4).collect() } else { BTreeSet::new() };
         server.answer(part)
@@ -214,7 +214,7 @@ fn who_was_refused_before_anything_was_taken_is_asked_for_once_more() {
 #[test]
 fn where_everything_is_refused_the_search_is_short() {
     let mut server = Server::new(0..1000, Wording::Mute);
-    let report = isolate(&batch(1000), |part| server.answer(part));
+    let report = bisect(&batch(1000), |part| server.answer(part));
     assert!(matches!(report.outcome, DeliveryOutcome::Rejected { .. }));
     assert_eq!(report.refused.len(), DOUBTFUL);
     assert!(report.refused.iter().all(|refusal| !refusal.proven));
@@ -224,7 +224,7 @@ fn where_everything_is_refused_the_search_is_short() {
 #[test]
 fn a_good_half_behind_a_bad_one_is_found() {
     let mut server = Server::new(0..500, Wording::Mute);
-    let report = isolate(&batch(1000), |part| server.answer(part));
+    let report = bisect(&batch(1000), |part| server.answer(part));
     assert_eq!(report.delivered, (500..1000).collect::<Vec<_>>());
     assert!(report.refused.iter().all(|refusal| refusal.proven));
     assert_eq!(server.taken(), report.delivered);
@@ -233,7 +233,7 @@ fn a_good_half_behind_a_bad_one_is_found() {
 #[test]
 fn a_search_that_meets_an_outage_keeps_what_it_has_found() {
     let mut server = Server::new([10, 700], Wording::Classic);
-    let report = isolate(&batch(1000), |part| {
+    let report = bisect(&batch(1000), |part| {
         if server.requests.len() == 2 {
             return report(DeliveryOutcome::Retry {
                 reason: "down".into(),
@@ -263,7 +263,7 @@ proptest! {
         let whole = batch(rows);
         while !waiting.is_empty() {
             let before = waiting.len();
-            let report = isolate(&whole.subset(&waiting).unwrap(), |part| server.answer(part));
+            let report = bisect(&whole.subset(&waiting).unwrap(), |part| server.answer(part));
             prop_assert!(report.attempts as usize <= ROUNDS);
             let guilty: BTreeSet<usize> = refused(&report);
             dead.extend(guilty.iter().map(|place| waiting[*place]));
@@ -293,7 +293,7 @@ fn a_part_of_a_large_batch_is_half_of_it_at_most_unless_it_is_a_single_record() 
     for wording in WORDINGS {
         let mut server = Server::new([0, 13], wording);
         let mut parts = Vec::new();
-        let report = isolate(&batch, |part| {
+        let report = bisect(&batch, |part| {
             parts.push((part.rows(), part.bytes()));
             server.answer(part)
         });
