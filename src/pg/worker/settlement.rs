@@ -15,10 +15,11 @@ pub(super) struct Settlement {
     /// The delivered rows.
     pub(super) delivered: Vec<i64>,
     pub(super) dead: Vec<DeadLetter>,
-    /// Refused rows that are tried again, and when.
-    pub(super) waiting: Vec<(i64, Micros)>,
-    /// Rows that are damaged or for which memory is lacking, and when they are tried again.
-    pub(super) held_back: Vec<(i64, Micros)>,
+    /// Rejected rows that are tried again, and when.
+    pub(super) rejected_retries: Vec<(i64, Micros)>,
+    /// Rows that are tried again by themselves without a verdict of Algolia's, and when: damaged ones, ones for which
+    /// memory is lacking, and an isolated one that has failed on the way again.
+    pub(super) unjudged_retries: Vec<(i64, Micros)>,
     /// The reason of the latest refusal.
     pub(super) last_rejection: Option<String>,
     /// Why its lane has to wait, if it has to.
@@ -88,7 +89,8 @@ impl Settlement {
         if self.isolated {
             return false;
         }
-        let are_refused = self.dead.iter().any(|row| row.status.is_some()) || !self.waiting.is_empty();
+        let are_refused =
+            self.dead.iter().any(|row| row.status.is_some()) || !self.rejected_retries.is_empty();
         are_refused || !self.delivered.is_empty()
     }
 
@@ -96,14 +98,19 @@ impl Settlement {
     pub(super) fn left(&self) -> Vec<i64> {
         let dealt_with = self.delivered.iter().copied();
         let dealt_with = dealt_with.chain(self.dead.iter().map(|row| row.id));
-        let waiting = self.waiting.iter().chain(&self.held_back).map(|(id, _)| *id);
-        let dealt_with: HashSet<i64> = dealt_with.chain(waiting).collect();
+        let retries = self.retries().map(|(id, _)| *id);
+        let dealt_with: HashSet<i64> = dealt_with.chain(retries).collect();
         self.in_flight.rows().filter(|id| !dealt_with.contains(id)).collect()
     }
 
-    /// How many rows were refused or are held back.
-    pub(super) fn refused(&self) -> usize {
-        self.dead.len() + self.waiting.len() + self.held_back.len()
+    /// The rows that are held back until they are tried again by themselves.
+    pub(super) fn retries(&self) -> impl Iterator<Item = &(i64, Micros)> {
+        self.rejected_retries.iter().chain(&self.unjudged_retries)
+    }
+
+    /// How many rows are dead letters or held back, so that nobody may claim them now.
+    pub(super) fn kept(&self) -> usize {
+        self.dead.len() + self.retries().count()
     }
 }
 

@@ -115,7 +115,7 @@ fn what_keeps_a_record_from_being_sent_is_no_attempt() {
     for before in 0..5 {
         let now = 10 * Micros::from(before);
         assert_eq!(claim_all(&mut shared_state, &[1024], now), [1024]);
-        assert_eq!(shared_state.isolate_record(0, 1, 1024), Some(before), "the pauses grow");
+        assert_eq!(shared_state.judge_unprocessable(0, 1, 1024), Some(before), "the pauses grow");
         hold_back(&mut shared_state, now);
         assert_eq!(shared_state.held_back_rows(DB, 1), 1);
     }

@@ -45,7 +45,7 @@ impl WorkerLoop {
             Some(RejectAction::Retry(failures)) => {
                 let pause = backoff.delay(u32::try_from(failures).unwrap_or(0), self.rng.f64());
                 let due = later(now, pause.max(at_least));
-                settlement.waiting.push((id, due.max(settlement.held_until.unwrap_or_default())));
+                settlement.unjudged_retries.push((id, due.max(settlement.held_until.unwrap_or_default())));
             }
         }
         settlement.isolated = true;

@@ -121,7 +121,7 @@ impl WorkerLoop {
         // Batches in flight will free memory.
         let is_isolated = self.in_flight.is_empty();
         let kept = match failed.ids[..] {
-            [id] if is_isolated => self.isolate_record(index_id, id),
+            [id] if is_isolated => self.judge_unprocessable(index_id, id),
             _ => None,
         };
         if let Some(mut shared_state) = shmem::shared_state() {

@@ -62,7 +62,7 @@ impl WorkerLoop {
             judged: batch.is_judged(),
             delivered: &batch.delivered,
             superseded: batch.superseded,
-            kept: batch.refused(),
+            kept: batch.kept(),
             versions: &versions,
             held_until: batch.held_until,
             left: &left,
@@ -72,12 +72,12 @@ impl WorkerLoop {
         flight_recorder::leave(slot, batch.flight);
         if let Some(mut shared_state) = shmem::shared_state() {
             ended = shared_state.end_flight(slot, batch.flight, batch.in_flight.rows(), flight_result, now);
-            for (id, due) in batch.waiting.iter().chain(&batch.held_back) {
+            for (id, due) in batch.retries() {
                 shared_state.hold_back(self.database, index_id, *id, *due);
             }
             if let Some(lane) = ended.and_then(|ended| shared_state.lane_at(ended.lane)) {
                 if let Some(rejection) = &batch.last_rejection {
-                    lane.refused(batch.refused() as i64, rejection, now);
+                    lane.refused(batch.kept() as i64, rejection, now);
                 }
                 recovered = !batch.delivered.is_empty() && lane.should_log_recovery(now);
                 deaths = lane.dead_to_log(batch.dead.len() as i64, now);
@@ -95,7 +95,7 @@ impl WorkerLoop {
         if batch.unattributed_failure != UnattributedFailure::None && batch.in_flight.held_back {
             self.note_held_back_failure(&batch.in_flight, ended, left.len(), failure, now);
         } else {
-            let rows = batch.in_flight.rows().count().saturating_sub(batch.delivered.len() + batch.refused());
+            let rows = batch.in_flight.rows().count().saturating_sub(batch.delivered.len() + batch.kept());
             self.back_off(&batch.in_flight, ended, rows, failure, now);
         }
     }

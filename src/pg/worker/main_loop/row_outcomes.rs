@@ -57,8 +57,8 @@ impl WorkerLoop {
             in_flight,
             delivered,
             dead: Vec::new(),
-            waiting: Vec::new(),
-            held_back: Vec::new(),
+            rejected_retries: Vec::new(),
+            unjudged_retries: Vec::new(),
             last_rejection: None,
             backoff: None,
             unattributed_failure: UnattributedFailure::None,
@@ -128,7 +128,7 @@ impl WorkerLoop {
             settlement.dead.push(DeadLetter { id, object_id, object, attempts, status: None, reason });
         }
         for (id, reason) in damaged {
-            self.hold_back_record(settlement, id, &reason, Problem::damage);
+            self.hold_back_unprocessable(settlement, id, &reason, Problem::damage);
         }
         if refused.is_empty() {
             return;
@@ -159,7 +159,9 @@ impl WorkerLoop {
                 }
                 RejectAction::Retry(attempts) => {
                     let failures = u32::try_from(attempts - 1).unwrap_or(0);
-                    settlement.waiting.push((id, later(now, backoff.delay(failures, self.rng.f64()))));
+                    settlement
+                        .rejected_retries
+                        .push((id, later(now, backoff.delay(failures, self.rng.f64()))));
                 }
             }
         }

@@ -81,7 +81,7 @@ impl WorkerLoop {
         let are_all = batch.delivered.len() + settled.damaged.len() == wanted;
         for (id, damage) in settled.damaged {
             let reason = format!("it was delivered but cannot be deleted: {damage}");
-            self.hold_back_record(batch, id, &reason, Problem::damage);
+            self.hold_back_unprocessable(batch, id, &reason, Problem::damage);
         }
         are_all || batch.in_flight.versions().is_empty()
     }
@@ -147,13 +147,13 @@ impl WorkerLoop {
             }
         }
         for (id, reason, cause) in held_back {
-            self.hold_back_record(batch, id, &reason, cause);
+            self.hold_back_unprocessable(batch, id, &reason, cause);
         }
     }
 
     /// Holds back a record that the server cannot process. If too many records are held back already, the index waits
     /// for a moment, so that the record is not tried again and again.
-    pub(super) fn hold_back_record(
+    pub(super) fn hold_back_unprocessable(
         &mut self,
         batch: &mut Settlement,
         id: i64,
@@ -162,17 +162,17 @@ impl WorkerLoop {
     ) {
         let reason = isolated_reason(id, reason);
         log_problem("audit_algolia skips a record for now", cause(&reason));
-        match self.isolate_record(batch.in_flight.index_id, id) {
-            Some(waits) => batch.held_back.push(waits),
+        match self.judge_unprocessable(batch.in_flight.index_id, id) {
+            Some(retry) => batch.unjudged_retries.push(retry),
             None => batch.backoff = Some(LaneBackoff::pause(reason.clone())),
         }
         batch.last_rejection = Some(reason);
     }
 
-    /// Isolates a record until memory is available or somebody has repaired it. Returns when it is tried again; `None`
-    /// if too many records are held back already.
-    pub(super) fn isolate_record(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
-        let failures = shmem::shared_state()?.isolate_record(self.slot, index_id, id)?;
+    /// A record is to be held back until memory is available or somebody has repaired it. Returns when it is tried again;
+    /// `None` if too many records are held back already.
+    pub(super) fn judge_unprocessable(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
+        let failures = shmem::shared_state()?.judge_unprocessable(self.slot, index_id, id)?;
         Some((id, later(now(), guc::backoff().delay(failures, self.rng.f64()))))
     }
 }
