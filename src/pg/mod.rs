@@ -16,7 +16,6 @@ mod filter;
 mod guc;
 
 mod flight_recorder;
-mod held_objects;
 mod hooks;
 mod hypertables;
 mod import;
@@ -30,6 +29,7 @@ mod pending_changes;
 mod process;
 mod report;
 mod rules;
+mod session_holds;
 mod shmem;
 mod shortage;
 mod subtransaction;

@@ -20,7 +20,7 @@ use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::{SqlError, SqlResult};
 use crate::pg::subtransaction::guarded;
 use crate::pg::worker::is_of_our_version;
-use crate::pg::{failpoint, guc, held_objects, import, shmem};
+use crate::pg::{failpoint, guc, import, session_holds, shmem};
 use crate::record::identity;
 use crate::shared_state::Micros;
 
@@ -258,7 +258,7 @@ fn make_one(
     if let Some(object) = repair_writer.mirrored_object(change)? {
         // A row that reappears meanwhile could be delivered and deleted from the queue before its deletion is queued,
         // which would then be sent after it. So nobody may deliver the object until the deletion is visible.
-        if !held_objects::hold(group.index_id, &identity(&object)) {
+        if !session_holds::hold(group.index_id, &identity(&object)) {
             return Ok(RepairOutcome::Busy);
         }
         if let Some(made) = look(repair_writer)? {

@@ -7,9 +7,9 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::pg::capture::{OpenTables, QueueWriter, RowKey};
-use crate::pg::held_objects;
 use crate::pg::owner::{as_user, pin_output_settings};
 use crate::pg::report::{sql_error, SqlError, SqlResult};
+use crate::pg::session_holds;
 
 /// Objects to be corrected, each with the key of its row; at most as many as one transaction can hold.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub(super) struct PendingCorrections {
 
 impl PendingCorrections {
     pub(super) fn keep(&mut self, key: RowKey, id: String) {
-        if self.objects.len() < held_objects::MOST {
+        if self.objects.len() < session_holds::MOST {
             self.objects.push((key, id));
         } else {
             self.has_more = true;
@@ -48,7 +48,7 @@ pub(super) fn make(all: Vec<Corrections>, caller: pg_sys::Oid) -> SqlResult<i64>
             corrections.make()
         })?;
     }
-    if has_more || held_objects::were_too_many() {
+    if has_more || session_holds::were_too_many() {
         too_many().warn();
     }
     Ok(repaired)
@@ -64,7 +64,7 @@ impl Corrections {
             self.pending_corrections.objects.iter().map(|(key, id)| (key, id.as_str())).collect::<Vec<_>>();
         let index_id = self.index_id;
         let corrected =
-            self.present.correct(&mut writer, &objects, |object| held_objects::hold(index_id, object))?;
+            self.present.correct(&mut writer, &objects, |object| session_holds::hold(index_id, object))?;
         writer.close();
         if corrected.is_unsettled {
             partitions_are_changing(&self.table).warn();
@@ -78,8 +78,8 @@ fn too_many() -> Box<SqlError> {
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         format!(
             "not all records could be repaired: one transaction can repair {} records of mirrored tables, and all transactions together can repair {}",
-            held_objects::MOST,
-            2 * held_objects::MOST
+            session_holds::MOST,
+            2 * session_holds::MOST
         ),
         "Commit, and call audit_algolia.reconcile() again for the rest, or call audit_algolia.backfill() to send all rows.",
     )
