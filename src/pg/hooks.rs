@@ -14,7 +14,7 @@ use pgrx::prelude::*;
 
 use super::clock::now;
 use super::databases::my_database;
-use super::{import, process, shmem, xact};
+use super::{process, restores, shmem, xact};
 use crate::shared_state::Micros;
 use statement_effect::{effect_of, StatementEffect};
 
@@ -67,7 +67,7 @@ unsafe extern "C-unwind" fn on_object_access(
 #[repr(C)]
 enum AfterStatement {
     Nothing,
-    Import,
+    CopyIn,
     CommitPrepared(u64),
     RollbackPrepared(u64),
 }
@@ -128,9 +128,9 @@ unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) 
         // The backfill process may be reading a large table while it has locked ours. What it has not committed is read
         // again.
         StatementEffect::DropExtension => stop_backfill(my_database()),
-        StatementEffect::Import => {
-            xact::note_import();
-            return AfterStatement::Import;
+        StatementEffect::CopyIn => {
+            xact::note_copy();
+            return AfterStatement::CopyIn;
         }
         StatementEffect::Prepare(gid) => xact::note_prepare(gid),
         StatementEffect::CommitPrepared(gid) => return AfterStatement::CommitPrepared(gid),
@@ -144,7 +144,7 @@ unsafe extern "C-unwind" fn after_utility(after: AfterStatement) {
     match after {
         AfterStatement::Nothing => (),
         // The rows are visible only after the commit, and a user who may not copy into these tables is no restore.
-        AfterStatement::Import => import::begin(),
+        AfterStatement::CopyIn => restores::begin(),
         AfterStatement::CommitPrepared(gid) => {
             shmem::change_and_wake(|shared_state| shared_state.commit_prepared(gid, my_database(), now()));
         }

@@ -29,7 +29,7 @@ pub(super) struct PendingChanges {
     /// A database was created, or opened or closed to us.
     pub(super) databases: bool,
     /// Rows may have been inserted into the extension's tables without capture.
-    pub(super) imported: bool,
+    pub(super) copied_into: bool,
     /// The databases that our processes have left because of a statement, and whether it drops them.
     pub(super) vacated: Vec<(u32, bool)>,
 }

@@ -87,9 +87,9 @@ pub(super) fn note_extension() {
 
 /// The current transaction copies rows into the extension's tables, as a restore does. When it commits, the workers
 /// read and count the queue again.
-pub(super) fn note_import() {
+pub(super) fn note_copy() {
     register();
-    PENDING.with_borrow_mut(|pending| pending.imported = true);
+    PENDING.with_borrow_mut(|pending| pending.copied_into = true);
 }
 
 /// The current transaction creates a database, or changes who may connect to one; the launcher is told when it commits.
@@ -207,7 +207,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             if !changes.is_empty() {
                 publish(database, announced, &changes);
             }
-            if pending.imported {
+            if pending.copied_into {
                 // A restore also sets the sequence.
                 shmem::reserves().inspect(|reserves| reserves.drop_blocks(database));
                 shmem::change_and_wake(|shared_state| shared_state.read_again(database));
@@ -237,8 +237,8 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             let mut pending = PENDING.take();
             readmit_workers(std::mem::take(&mut pending.vacated), false);
             let changes = pending.changes();
-            // Imported rows are unknown. COMMIT PREPARED then finds nothing, and has the queue read again.
-            let gid = PREPARING.take().filter(|_| !pending.imported);
+            // Copied rows are unknown. COMMIT PREPARED then finds nothing, and has the queue read again.
+            let gid = PREPARING.take().filter(|_| !pending.copied_into);
             if let (Some(gid), Some(mut shared_state)) = (gid, shmem::shared_state()) {
                 let stale = pending.stale || pending.launcher;
                 shared_state.prepare(gid, xid, database, &changes, stale);

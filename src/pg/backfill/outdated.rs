@@ -5,10 +5,10 @@ use pgrx::prelude::*;
 use super::transaction::transact;
 use crate::pg::api::replace_outdated_triggers;
 use crate::pg::clock::now;
-use crate::pg::import;
 use crate::pg::locks::try_lock_named;
 use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::SqlResult;
+use crate::pg::restores;
 use crate::pg::worker::is_of_our_version;
 use crate::shared_state::Micros;
 
@@ -63,7 +63,7 @@ impl OutdatedTriggers {
 
 /// Replaces triggers. Returns whether all have been replaced.
 fn replace() -> SqlResult<bool> {
-    if import::is_under_way() || try_lock_named(c"source", pg_sys::AccessShareLock).is_none() {
+    if restores::is_under_way() || try_lock_named(c"source", pg_sys::AccessShareLock).is_none() {
         return Ok(false);
     }
     as_user(extension_objects()?.owner, replace_outdated_triggers)

@@ -8,14 +8,14 @@ use pgrx::prelude::*;
 
 use super::read_order::Pass;
 use crate::backfill::{Rate, SnapshotBoundary};
-use crate::pg::import;
 use crate::pg::locks::try_lock_named;
 use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::SqlResult;
+use crate::pg::restores;
 use crate::shared_state::Micros;
 
 /// The obstacle while a dump may be being restored.
-pub(super) const IMPORTING: &str =
+pub(super) const RESTORING: &str =
     "a session that has copied rows into the extension's tables has not ended: it may be restoring a dump";
 
 /// Identifies a backfill: its source, and the relation that it reads.
@@ -63,7 +63,7 @@ pub(super) fn jobs(id: Option<BackfillId>) -> SqlResult<Option<Vec<BackfillJob>>
     if !lock_tables() {
         return Ok(None);
     }
-    let importing = import::is_under_way();
+    let is_restoring = restores::is_under_way();
     as_user(extension_objects()?.owner, || {
         Spi::connect_mut(|client| {
             let mut jobs = Vec::new();
@@ -74,7 +74,7 @@ pub(super) fn jobs(id: Option<BackfillId>) -> SqlResult<Option<Vec<BackfillJob>>
                 let columns = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(6)?);
                 if let (Some(source), Some(table), Some(index_id), Some(relation)) = columns {
                     let (rows_per_second, obstacle) = (row.get(4)?, row.get(7)?);
-                    let obstacle = if importing { Some(IMPORTING.to_owned()) } else { obstacle };
+                    let obstacle = if is_restoring { Some(RESTORING.to_owned()) } else { obstacle };
                     let rules =
                         row.get::<i64>(5)?.and_then(|xid| u32::try_from(xid).ok()).unwrap_or_default();
                     jobs.push(BackfillJob {

@@ -20,7 +20,7 @@ use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::{SqlError, SqlResult};
 use crate::pg::subtransaction::guarded;
 use crate::pg::worker::is_of_our_version;
-use crate::pg::{failpoint, guc, import, session_holds, shmem};
+use crate::pg::{failpoint, guc, restores, session_holds, shmem};
 use crate::record::identity;
 use crate::shared_state::Micros;
 
@@ -131,7 +131,7 @@ fn step(
     rng: &mut fastrand::Rng,
     attempt: &Cell<Option<RepairId>>,
 ) -> SqlResult<RepairStep> {
-    if import::is_under_way() || !lock_tables() {
+    if restores::is_under_way() || !lock_tables() {
         return Ok(RepairStep::Busy);
     }
     let (owner, begun_at) = (extension_objects()?.owner, now());

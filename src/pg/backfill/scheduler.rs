@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
-use super::progress::{self, BackfillId, BackfillJob, IMPORTING};
+use super::progress::{self, BackfillId, BackfillJob, RESTORING};
 use super::reading::{PagePosition, StepLimits};
 use super::rows::row_at_fault;
 use super::step::{step, StepOutcome};
@@ -129,7 +129,7 @@ impl BackfillTurn {
     fn take(&mut self) {
         if let Some(obstacle) = self.job.obstacle.take() {
             self.note("waiting", Some(&obstacle));
-            self.due = now() + if obstacle == IMPORTING { TROUBLE } else { PATIENCE };
+            self.due = now() + if obstacle == RESTORING { TROUBLE } else { PATIENCE };
             self.look_again();
             return;
         }

@@ -33,7 +33,7 @@ pub(super) enum StatementEffect {
     /// The extension is about to be dropped.
     DropExtension,
     /// Rows are copied into the extension's own tables.
-    Import,
+    CopyIn,
     /// The current transaction is prepared under this identifier.
     Prepare(u64),
     /// A transaction prepared earlier ends now.
@@ -92,7 +92,7 @@ pub(super) unsafe fn effect_of(node: *mut pg_sys::Node) -> StatementEffect {
                 // A dump names tables with their schemas.
                 let schema = copy.relation.as_ref().map_or(std::ptr::null_mut(), |table| table.schemaname);
                 if copy.is_from && !schema.is_null() && CStr::from_ptr(schema) == c"audit_algolia" {
-                    StatementEffect::Import
+                    StatementEffect::CopyIn
                 } else {
                     StatementEffect::None
                 }

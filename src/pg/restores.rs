@@ -20,7 +20,7 @@ fn tag() -> pg_sys::LOCKTAG {
     }
 }
 
-/// Marks this session as importing until it ends.
+/// Notes until its end that this session has copied rows into the tables.
 pub(super) fn begin() {
     let tag = tag();
     // SAFETY: a session-level lock that several sessions can hold at once. Whoever checks for it releases its own at
@@ -28,7 +28,7 @@ pub(super) fn begin() {
     unsafe { pg_sys::LockAcquire(&raw const tag, pg_sys::ShareLock as i32, true, false) };
 }
 
-/// Whether a session is importing into this database.
+/// Whether there is such a session in this database.
 pub(super) fn is_under_way() -> bool {
     let (tag, lock) = (tag(), pg_sys::ExclusiveLock as i32);
     // SAFETY: a lock that is not waited for, inside a transaction, and released at once.
