@@ -9,9 +9,9 @@ use pgrx::prelude::*;
 use super::triggers::run_on;
 use super::Table;
 use crate::pg::latest_snapshot::{all_rows, oids};
+use crate::pg::own_ddl::Caller;
 use crate::pg::partitions;
 use crate::pg::report::SqlResult;
-use crate::pg::utility::Caller;
 
 /// A trigger, by its table and its name.
 type Trigger = (pg_sys::Oid, String);

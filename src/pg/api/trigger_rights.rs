@@ -5,9 +5,9 @@ use pgrx::prelude::*;
 
 use crate::pg::databases::my_database;
 use crate::pg::latest_snapshot::first_row;
+use crate::pg::own_ddl::run_as_part;
 use crate::pg::owner::extension_objects;
 use crate::pg::report::{sql_error, SqlResult};
-use crate::pg::utility::run_as_part;
 
 /// What to do if another transaction holds the lock.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use super::Table;
 use crate::pg::backfill::qualified_name;
 use crate::pg::capture::PARTITION_ARGUMENT;
 use crate::pg::latest_snapshot::{first_row, oids};
+use crate::pg::own_ddl::{run_as_part, Caller};
 use crate::pg::partitions;
 use crate::pg::report::{explained, sql_error, SqlResult};
-use crate::pg::utility::{run_as_part, Caller};
 use crate::record::Operation;
 use crate::rules::Mode;
 

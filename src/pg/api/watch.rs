@@ -17,9 +17,9 @@ use crate::pg::backfill::{take, this_transaction, OwnRows};
 use crate::pg::encoding::utf8;
 use crate::pg::error_context::with_error_context;
 use crate::pg::filter;
+use crate::pg::own_ddl::Caller;
 use crate::pg::report::{reported, sql_error, SqlResult};
 use crate::pg::rules::no_pseudonym_key;
-use crate::pg::utility::Caller;
 use crate::pg::{guc, xact};
 use crate::rules::{
     are_changes, check_attributes, check_backfill, check_change_attributes, check_facets, check_index_name,
