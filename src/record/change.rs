@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use crate::pseudonym::{is_pseudonym, Pseudonymizer};
 use crate::record::object_id::{append_number, append_object_id};
 use crate::record::write::{all_or_nothing, append_fields, append_plain_or_pseudonym};
-use crate::record::{Buffer, Calendar, Moment, Plan, RecordError, Value};
+use crate::record::{Buffer, Calendar, Moment, RecordError, RecordLayout, Value};
 
 /// The attributes that a change record has besides those of the row.
 pub const CHANGE_ATTRIBUTES: [&str; 6] =
@@ -50,28 +50,28 @@ pub struct ChangeOrigin {
 }
 
 impl ChangeOrigin {
-    /// The origin of a change as the trigger sees it. If the plan has pseudonyms, `changed_by` becomes one, because
+    /// The origin of a change as the trigger sees it. If the layout has pseudonyms, `changed_by` becomes one, because
     /// whoever makes changes may be one of the users whom they protect.
     pub fn new(
-        plan: &Plan,
+        layout: &RecordLayout,
         changed_by: &str,
         changed_at: Moment,
         transaction_id: i64,
         pseudonymizer: Option<&Pseudonymizer>,
     ) -> Result<ChangeOrigin, RecordError> {
-        let changed_by = Some((changed_by, plan.pseudonymizes()));
+        let changed_by = Some((changed_by, layout.pseudonymizes()));
         ChangeOrigin::write(changed_by, Some(changed_at), Some(transaction_id), pseudonymizer)
     }
 
     /// The origin of a change that was skipped, as far as it is known. `changed_by` may be a pseudonym already.
     pub fn of_skipped(
-        plan: &Plan,
+        layout: &RecordLayout,
         changed_by: Option<&str>,
         changed_at: Option<Moment>,
         transaction_id: Option<i64>,
         pseudonymizer: Option<&Pseudonymizer>,
     ) -> Result<ChangeOrigin, RecordError> {
-        let changed_by = changed_by.map(|name| (name, plan.pseudonymizes() && !is_pseudonym(name)));
+        let changed_by = changed_by.map(|name| (name, layout.pseudonymizes() && !is_pseudonym(name)));
         ChangeOrigin::write(changed_by, changed_at, transaction_id, pseudonymizer)
     }
 
@@ -113,8 +113,8 @@ pub struct Change<'a> {
     pub operation: Operation,
     /// Makes the objectID unique. Newer changes have higher numbers.
     pub number: i64,
-    /// For an update: the old values of the attributes that changed, each with its place among the plan's [tracked
-    /// attributes](Plan::tracked).
+    /// For an update: the old values of the attributes that changed, each with its place among the layout's [tracked
+    /// attributes](RecordLayout::tracked).
     pub previous: &'a [(usize, Value<'a>)],
     pub origin: &'a ChangeOrigin,
 }
@@ -122,7 +122,7 @@ pub struct Change<'a> {
 /// Appends the record of a change to `out`: the row as [`write_record`](crate::record::write_record) writes it, but
 /// with the change's number in the objectID, and the attributes of the change. On an error `out` is as it was before.
 pub fn write_change<'a>(
-    plan: &Plan,
+    layout: &RecordLayout,
     change: &Change<'_>,
     key_parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
     values: impl ExactSizeIterator<Item = Value<'a>>,
@@ -131,11 +131,11 @@ pub fn write_change<'a>(
     out: &mut Buffer,
 ) -> Result<(), RecordError> {
     all_or_nothing(out, |out| {
-        append_object_id(plan, key_parts, Some(change.number), pseudonymizer, out)?;
-        append_fields(plan, values, pseudonymizer, clock, out)?;
+        append_object_id(layout, key_parts, Some(change.number), pseudonymizer, out)?;
+        append_fields(layout, values, pseudonymizer, clock, out)?;
         append_operation(change.operation, out);
         if change.operation == Operation::Update {
-            append_previous(plan, change.previous, pseudonymizer, out)?;
+            append_previous(layout, change.previous, pseudonymizer, out)?;
         }
         out.extend_from_slice(&change.origin.tail);
         Ok(())
@@ -144,12 +144,12 @@ pub fn write_change<'a>(
 
 /// Appends the record of a TRUNCATE. It has no row, so its objectID consists of the prefix and the number.
 pub fn write_truncate(
-    plan: &Plan,
+    layout: &RecordLayout,
     number: i64,
     origin: &ChangeOrigin,
     out: &mut Buffer,
 ) -> Result<(), RecordError> {
-    out.extend_from_slice(&plan.opening);
+    out.extend_from_slice(&layout.opening);
     append_number(number, out);
     out.push(b'"');
     append_operation(Operation::Truncate, out);
@@ -164,12 +164,12 @@ fn append_operation(operation: Operation, out: &mut Buffer) {
 }
 
 fn append_previous(
-    plan: &Plan,
+    layout: &RecordLayout,
     previous: &[(usize, Value<'_>)],
     pseudonymizer: Option<&Pseudonymizer>,
     out: &mut Buffer,
 ) -> Result<(), RecordError> {
-    let tracked = |place: &usize| plan.tracked(*place).ok_or(RecordError::NotTracked { place: *place });
+    let tracked = |place: &usize| layout.tracked(*place).ok_or(RecordError::NotTracked { place: *place });
     out.extend_from_slice(br#","changed":["#);
     for (index, (place, _)) in previous.iter().enumerate() {
         if index > 0 {

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::object_id::append_object_id;
 use crate::record::write::all_or_nothing;
-use crate::record::{Buffer, Plan, RecordError};
+use crate::record::{Buffer, RecordError, RecordLayout};
 
 /// The beginning of every record.
 const HEAD: &str = r#"{"objectID":""#;
@@ -20,13 +20,13 @@ const LONGEST: usize = 1024;
 /// Appends the record that deletes a row's object to `out`. It consists of the objectID. On an error `out` is as it was
 /// before.
 pub fn write_deletion<'a>(
-    plan: &Plan,
+    layout: &RecordLayout,
     key_parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
     pseudonymizer: Option<&Pseudonymizer>,
     out: &mut Buffer,
 ) -> Result<(), RecordError> {
     all_or_nothing(out, |out| {
-        append_object_id(plan, key_parts, None, pseudonymizer, out)?;
+        append_object_id(layout, key_parts, None, pseudonymizer, out)?;
         out.push(b'}');
         Ok(())
     })
@@ -70,9 +70,9 @@ mod tests {
 
     fn deletion(key: &str) -> String {
         let field = Field { attribute: "note".to_owned(), pseudonymize: false, bucketed: false };
-        let plan = Plan::new("p:", vec![field], vec![false]);
+        let layout = RecordLayout::new("p:", vec![field], vec![false]);
         let mut out = Buffer::default();
-        write_deletion(&plan, [Some(key.into())].into_iter(), None, &mut out).unwrap();
+        write_deletion(&layout, [Some(key.into())].into_iter(), None, &mut out).unwrap();
         String::from_utf8(out.to_vec()).unwrap()
     }
 

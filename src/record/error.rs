@@ -20,7 +20,7 @@ pub enum RecordError {
     PseudonymKeyMissing,
     #[error("the pseudonym of field {} needs the value's output text", field + 1)]
     PseudonymNeedsText {
-        /// The field's place in the plan, counted from 0.
+        /// The field's place in the layout, counted from 0.
         field: usize,
     },
     #[error("the key has {expected} columns, but {found} came")]

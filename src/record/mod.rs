@@ -1,6 +1,6 @@
 //! From a row's values to the JSON record that leaves the database. Nothing here knows PostgreSQL.
 //!
-//! The shell makes one [`Plan`] per source and calls [`write_record`] once per row. A record is an object
+//! The shell makes one [`RecordLayout`] per source and calls [`write_record`] once per row. A record is an object
 //! without insignificant whitespace: `{"objectID":"…","attribute":…}`.
 
 #![forbid(unsafe_code)]
@@ -13,11 +13,11 @@ mod compact;
 mod deletion;
 mod error;
 mod fingerprint;
+mod layout;
 mod moment;
 mod name;
 mod number;
 mod object_id;
-mod plan;
 mod value;
 mod write;
 
@@ -29,9 +29,9 @@ pub use compact::compact_len;
 pub use deletion::{identity, leading_object_id, write_deletion};
 pub use error::RecordError;
 pub use fingerprint::Fingerprint;
+pub use layout::{Field, RecordLayout};
 pub use moment::{Moment, EPOCH_2000_MILLIS};
 pub use object_id::split_object_id;
-pub use plan::{Field, Plan};
 pub use value::{Elements, Value};
 pub use write::write_record;
 

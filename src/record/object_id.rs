@@ -8,23 +8,23 @@
 use std::borrow::Cow;
 
 use crate::pseudonym::Pseudonymizer;
-use crate::record::{Buffer, Plan, RecordError};
+use crate::record::{Buffer, RecordError, RecordLayout};
 
 /// Appends `{"objectID":"…"` and leaves the object open.
 pub(super) fn append_object_id<'a>(
-    plan: &Plan,
+    layout: &RecordLayout,
     parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
     number: Option<i64>,
     pseudonymizer: Option<&Pseudonymizer>,
     out: &mut Buffer,
 ) -> Result<(), RecordError> {
-    let expected = plan.key_pseudonymize.len();
+    let expected = layout.key_pseudonymize.len();
     if parts.len() != expected {
         return Err(RecordError::KeyCount { expected, found: parts.len() });
     }
-    out.extend_from_slice(&plan.opening);
+    out.extend_from_slice(&layout.opening);
     let key_at = out.len();
-    for (index, (part, pseudonymize)) in parts.zip(&plan.key_pseudonymize).enumerate() {
+    for (index, (part, pseudonymize)) in parts.zip(&layout.key_pseudonymize).enumerate() {
         if index > 0 {
             out.push(b':');
         }
@@ -38,7 +38,7 @@ pub(super) fn append_object_id<'a>(
     if let Some(number) = number {
         append_number(number, out);
     }
-    if out.len() == key_at && expected > 0 && !plan.has_prefix {
+    if out.len() == key_at && expected > 0 && !layout.has_prefix {
         return Err(RecordError::EmptyKey);
     }
     out.push(b'"');
@@ -104,10 +104,11 @@ mod tests {
     #[test]
     fn an_empty_object_id_is_refused_and_one_with_anything_in_it_is_not() {
         let write = |prefix: &str, key: &[&str], number: Option<i64>| {
-            let (plan, mut out) = (Plan::new(prefix, Vec::new(), vec![false; key.len()]), Buffer::default());
+            let (layout, mut out) =
+                (RecordLayout::new(prefix, Vec::new(), vec![false; key.len()]), Buffer::default());
             out.extend_from_slice(b"before");
             let parts = key.iter().map(|part| Some(Cow::Borrowed(*part)));
-            append_object_id(&plan, parts, number, None, &mut out)
+            append_object_id(&layout, parts, number, None, &mut out)
                 .map(|()| String::from_utf8(out.to_vec()).unwrap())
         };
         assert!(matches!(write("", &[""], None), Err(RecordError::EmptyKey)));
@@ -133,10 +134,10 @@ mod tests {
     proptest! {
         #[test]
         fn an_object_id_leads_back_to_its_key(key in prop::collection::vec("[a:\\\\\"é\n]{0,6}", 1..4)) {
-            let plan = Plan::new("p:", Vec::new(), vec![false; key.len()]);
+            let layout = RecordLayout::new("p:", Vec::new(), vec![false; key.len()]);
             let mut record = Buffer::default();
             let parts: Vec<Option<&str>> = key.iter().map(|part| Some(part.as_str())).collect();
-            write_deletion(&plan, parts.iter().map(|part| part.map(Cow::Borrowed)), None, &mut record).unwrap();
+            write_deletion(&layout, parts.iter().map(|part| part.map(Cow::Borrowed)), None, &mut record).unwrap();
             let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
             let id = record["objectID"].as_str().unwrap().strip_prefix("p:").unwrap();
             prop_assert_eq!(split_object_id(id, key.len()), Some(key));

@@ -83,32 +83,33 @@ fn parts<'a>(key: &'a [Option<&'a str>]) -> impl ExactSizeIterator<Item = Option
     key.iter().map(|part| part.map(Cow::Borrowed))
 }
 
-fn written(plan: &Plan, key: &[Option<&str>], values: &[Value<'_>], clock: &mut Offset) -> String {
+fn written(layout: &RecordLayout, key: &[Option<&str>], values: &[Value<'_>], clock: &mut Offset) -> String {
     let mut out = Buffer::default();
     let values = values.iter().cloned();
-    write_record(plan, parts(key), values, Some(&pseudonymizer()), clock, &mut out).unwrap();
+    write_record(layout, parts(key), values, Some(&pseudonymizer()), clock, &mut out).unwrap();
     String::from_utf8(out.to_vec()).unwrap()
 }
 
 /// The record of one attribute `a`, without its objectID.
 fn check_value(value: Value<'_>, expected: &str) {
-    let plan = Plan::new("", vec![field("a")], vec![false]);
-    let record = written(&plan, &[Some("1")], &[value], &mut Offset::new(0));
+    let layout = RecordLayout::new("", vec![field("a")], vec![false]);
+    let record = written(&layout, &[Some("1")], &[value], &mut Offset::new(0));
     assert_eq!(record, format!("{{\"objectID\":\"1\"{expected}}}"));
 }
 
 fn check_object_id(prefix: &str, key: &[Option<&str>], expected: &str) {
-    let plan = Plan::new(prefix, vec![], vec![false; key.len()]);
-    let record: Json = serde_json::from_str(&written(&plan, key, &[], &mut Offset::new(0))).unwrap();
+    let layout = RecordLayout::new(prefix, vec![], vec![false; key.len()]);
+    let record: Json = serde_json::from_str(&written(&layout, key, &[], &mut Offset::new(0))).unwrap();
     assert_eq!(record, json!({ "objectID": expected }));
 }
 
 #[test]
 fn a_record_has_its_object_id_first() {
-    let plan = Plan::new("orders/", vec![field("id"), pseudonymized("user"), bucketed("at")], vec![false]);
+    let layout =
+        RecordLayout::new("orders/", vec![field("id"), pseudonymized("user"), bucketed("at")], vec![false]);
     let values = [Value::Int(42), text("42"), Value::Time(Moment::Micros(FRIDAY * 1_000_000 + 250_000))];
     assert_eq!(
-        written(&plan, &[Some("42")], &values, &mut Offset::new(0)),
+        written(&layout, &[Some("42")], &values, &mut Offset::new(0)),
         concat!(
             r#"{"objectID":"orders/42","id":42,"user":"p_6kmrw7hjqhilllof42qpggwk5n","at":1795181400.25,"#,
             r#""at_day":"2026-11-20","at_hour":"2026-11-20T13","at_weekday":"Fri","at_hour_of_day":"13"}"#
@@ -129,9 +130,9 @@ fn object_ids_are_unambiguous() {
 
 #[test]
 fn a_pseudonymized_key_column_appears_as_its_pseudonym() {
-    let plan = Plan::new("", vec![], vec![true, false]);
-    assert!(plan.pseudonymizes());
-    let record = written(&plan, &[Some("42"), Some("7")], &[], &mut Offset::new(0));
+    let layout = RecordLayout::new("", vec![], vec![true, false]);
+    assert!(layout.pseudonymizes());
+    let record = written(&layout, &[Some("42"), Some("7")], &[], &mut Offset::new(0));
     assert_eq!(record, r#"{"objectID":"p_6kmrw7hjqhilllof42qpggwk5n:7"}"#);
 }
 
@@ -175,30 +176,31 @@ fn absent_values_are_null_in_arrays_and_left_out_of_objects() {
 }
 
 /// Tries to append a record to `before`, and asserts that nothing of it remains.
-fn refused(plan: &Plan, key: &[Option<&str>], values: &[Value<'_>], key_set: bool) -> RecordError {
+fn refused(layout: &RecordLayout, key: &[Option<&str>], values: &[Value<'_>], key_set: bool) -> RecordError {
     let mut out = Buffer::default();
     out.extend_from_slice(b"before");
     let pseudonymizer = key_set.then(pseudonymizer);
     let values = values.iter().cloned();
-    let error = write_record(plan, parts(key), values, pseudonymizer.as_ref(), &mut Offset::new(0), &mut out)
-        .expect_err("a record was written");
+    let error =
+        write_record(layout, parts(key), values, pseudonymizer.as_ref(), &mut Offset::new(0), &mut out)
+            .expect_err("a record was written");
     assert_eq!(&*out, b"before");
     error
 }
 
 #[test]
 fn what_cannot_be_a_record_leaves_nothing_behind() {
-    let plan = Plan::new("", vec![field("a"), pseudonymized("b")], vec![false, true]);
+    let layout = RecordLayout::new("", vec![field("a"), pseudonymized("b")], vec![false, true]);
     let key = [Some("1"), Some("2")];
     let good = [Value::Int(1), text("secret")];
-    let error = refused(&plan, &[Some("1"), None], &good, true);
+    let error = refused(&layout, &[Some("1"), None], &good, true);
     assert!(matches!(error, RecordError::NullKey { part: 1 }));
     assert_eq!(error.to_string(), "key column 2 is null");
-    let error = refused(&plan, &key, &[Value::Int(1), Value::Int(2)], true);
+    let error = refused(&layout, &key, &[Value::Int(1), Value::Int(2)], true);
     assert!(matches!(error, RecordError::PseudonymNeedsText { field: 1 }));
-    assert!(matches!(refused(&plan, &key, &good, false), RecordError::PseudonymKeyMissing));
-    let error = refused(&plan, &key[..1], &good, true);
+    assert!(matches!(refused(&layout, &key, &good, false), RecordError::PseudonymKeyMissing));
+    let error = refused(&layout, &key[..1], &good, true);
     assert!(matches!(error, RecordError::KeyCount { expected: 2, found: 1 }));
-    let error = refused(&plan, &key, &good[..1], true);
+    let error = refused(&layout, &key, &good[..1], true);
     assert!(matches!(error, RecordError::ValueCount { expected: 2, found: 1 }));
 }

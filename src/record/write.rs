@@ -5,17 +5,17 @@
 use std::borrow::Cow;
 
 use crate::pseudonym::Pseudonymizer;
+use crate::record::layout::FieldLayout;
 use crate::record::object_id::append_object_id;
-use crate::record::plan::PlannedField;
-use crate::record::{Buffer, Calendar, Plan, RecordError, Value};
+use crate::record::{Buffer, Calendar, RecordError, RecordLayout, Value};
 
 /// Appends the record of one row to `out`.
 ///
-/// `key_parts` are the output texts of the key columns, and `values` are the values of the fields, both in the plan's
-/// order. Each is requested when it is written. `pseudonymizer` may be absent if the plan does not pseudonymize. Nulls
+/// `key_parts` are the output texts of the key columns, and `values` are the values of the fields, both in the layout's
+/// order. Each is requested when it is written. `pseudonymizer` may be absent if the layout does not pseudonymize. Nulls
 /// and infinite moments are omitted. On an error `out` is as it was before.
 pub fn write_record<'a>(
-    plan: &Plan,
+    layout: &RecordLayout,
     key_parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
     values: impl ExactSizeIterator<Item = Value<'a>>,
     pseudonymizer: Option<&Pseudonymizer>,
@@ -23,8 +23,8 @@ pub fn write_record<'a>(
     out: &mut Buffer,
 ) -> Result<(), RecordError> {
     all_or_nothing(out, |out| {
-        append_object_id(plan, key_parts, None, pseudonymizer, out)?;
-        append_fields(plan, values, pseudonymizer, clock, out)?;
+        append_object_id(layout, key_parts, None, pseudonymizer, out)?;
+        append_fields(layout, values, pseudonymizer, clock, out)?;
         out.push(b'}');
         Ok(())
     })
@@ -46,17 +46,17 @@ pub(super) fn all_or_nothing(
 
 /// Appends the attributes of a row, each with a leading comma.
 pub(super) fn append_fields<'a>(
-    plan: &Plan,
+    layout: &RecordLayout,
     values: impl ExactSizeIterator<Item = Value<'a>>,
     pseudonymizer: Option<&Pseudonymizer>,
     clock: &mut impl Calendar,
     out: &mut Buffer,
 ) -> Result<(), RecordError> {
-    let expected = plan.fields.len();
+    let expected = layout.fields.len();
     if values.len() != expected {
         return Err(RecordError::ValueCount { expected, found: values.len() });
     }
-    for (index, (field, value)) in plan.fields.iter().zip(values).enumerate() {
+    for (index, (field, value)) in layout.fields.iter().zip(values).enumerate() {
         if value.is_absent() {
             continue;
         }
@@ -101,7 +101,7 @@ fn append_pseudonym(
     Ok(())
 }
 
-fn append_buckets(field: &PlannedField, value: &Value<'_>, clock: &mut impl Calendar, out: &mut Buffer) {
+fn append_buckets(field: &FieldLayout, value: &Value<'_>, clock: &mut impl Calendar, out: &mut Buffer) {
     if let (Some(buckets), Value::Time(moment)) = (&field.buckets, value) {
         if let Some(seconds) = moment.unix_seconds() {
             buckets.append(seconds, clock, out);

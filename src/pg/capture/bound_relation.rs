@@ -15,13 +15,13 @@ use crate::pg::descriptor::{columns, relation_name, TableColumn};
 use crate::pg::filter::Filter;
 use crate::pg::report::{redacted, sql_error, SqlResult};
 use crate::pg::rules::{column_is_gone, SourceRules};
-use crate::record::{Field, Plan, Value};
+use crate::record::{Field, RecordLayout, Value};
 use crate::rules::{unlisted_keys, Mode};
 
 /// The rules of a source, bound to the columns of one relation: the watched table, or a partition, whose columns may be
 /// in other places.
 pub(in crate::pg) struct BoundRelation {
-    pub(super) plan: Plan,
+    pub(super) record_layout: RecordLayout,
     keys: Vec<(usize, TextDecoder)>,
     /// The attributes of the record, followed by key columns that are no attributes but whose changes are recorded.
     tracked: Vec<TrackedColumn>,
@@ -107,7 +107,8 @@ impl BoundRelation {
             depends_on_settings: keys.iter().any(|(_, decoder)| decoder.depends_on_settings())
                 || tracked.iter().any(TrackedColumn::depends_on_settings),
             shown: fields.len(),
-            plan: Plan::new(&rules.object_prefix, fields, key_pseudonymize).tracking(further),
+            record_layout: RecordLayout::new(&rules.object_prefix, fields, key_pseudonymize)
+                .tracking(further),
             keys,
             tracked,
             key_names: rules.object_id.clone(),

@@ -12,8 +12,8 @@ use crate::pg::report::SqlResult;
 use crate::pg::rules::{pseudonymizer, ServerCalendar};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{
-    write_change, write_deletion, write_record, write_truncate, Buffer, Change, ChangeOrigin, Moment, Plan,
-    RecordError,
+    write_change, write_deletion, write_record, write_truncate, Buffer, Change, ChangeOrigin, Moment,
+    RecordError, RecordLayout,
 };
 
 /// What is needed to make records, besides rules and rows.
@@ -31,7 +31,7 @@ impl RecordMaker {
     /// The same for the rows of one relation, which may need no pseudonym key.
     pub(super) fn for_relation(bound: &BoundRelation) -> RecordMaker {
         RecordMaker {
-            pseudonymizer: bound.plan.pseudonymizes().then(pseudonymizer).flatten(),
+            pseudonymizer: bound.record_layout.pseudonymizes().then(pseudonymizer).flatten(),
             calendar: ServerCalendar::current(),
         }
     }
@@ -50,7 +50,9 @@ impl RecordMaker {
         let (keys, values) = unsafe { (bound.keys_of(&value), bound.values_of(&value)) };
         let RecordMaker { pseudonymizer, calendar } = self;
         bound
-            .redacted(|| write_record(&bound.plan, keys, values, pseudonymizer.as_deref(), calendar, out))
+            .redacted(|| {
+                write_record(&bound.record_layout, keys, values, pseudonymizer.as_deref(), calendar, out)
+            })
             .map_err(|error| bound.explain(error))
     }
 
@@ -67,7 +69,9 @@ impl RecordMaker {
     ) -> SqlResult<bool> {
         // SAFETY: the caller guarantees this.
         let keys = unsafe { bound.keys_of(&value) };
-        match bound.redacted(|| write_deletion(&bound.plan, keys, self.pseudonymizer.as_deref(), out)) {
+        match bound
+            .redacted(|| write_deletion(&bound.record_layout, keys, self.pseudonymizer.as_deref(), out))
+        {
             Ok(()) => Ok(true),
             Err(RecordError::EmptyKey) => Ok(false),
             Err(error) => Err(bound.explain(error)),
@@ -81,9 +85,10 @@ impl RecordMaker {
         key: &[(&[u8], bool)],
         out: &mut Buffer,
     ) -> Result<(), RecordError> {
-        let plan = Plan::new(prefix, Vec::new(), key.iter().map(|(_, is_hidden)| *is_hidden).collect());
+        let layout =
+            RecordLayout::new(prefix, Vec::new(), key.iter().map(|(_, is_hidden)| *is_hidden).collect());
         let texts = key.iter().map(|(text, _)| Some(utf8(text)));
-        write_deletion(&plan, texts, self.pseudonymizer.as_deref(), out)
+        write_deletion(&layout, texts, self.pseudonymizer.as_deref(), out)
     }
 
     /// Appends the record of a change of one row to `out`.
@@ -102,7 +107,15 @@ impl RecordMaker {
         let RecordMaker { pseudonymizer, calendar } = self;
         bound
             .redacted(|| {
-                write_change(&bound.plan, change, keys, values, pseudonymizer.as_deref(), calendar, out)
+                write_change(
+                    &bound.record_layout,
+                    change,
+                    keys,
+                    values,
+                    pseudonymizer.as_deref(),
+                    calendar,
+                    out,
+                )
             })
             .map_err(|error| bound.explain(error))
     }
@@ -114,7 +127,7 @@ impl RecordMaker {
         origin: &ChangeOrigin,
         out: &mut Buffer,
     ) -> SqlResult<()> {
-        write_truncate(&bound.plan, number, origin, out).map_err(|error| bound.explain(error))
+        write_truncate(&bound.record_layout, number, origin, out).map_err(|error| bound.explain(error))
     }
 
     /// The origin of this statement's changes: who makes them, when and in which transaction.
@@ -126,8 +139,14 @@ impl RecordMaker {
     ) -> SqlResult<ChangeOrigin> {
         let (actor, now) = (actor(), Moment::from_timestamp(now));
         let transaction = i64::try_from(transaction).unwrap_or(i64::MAX);
-        ChangeOrigin::new(&bound.plan, &utf8(&actor), now, transaction, self.pseudonymizer.as_deref())
-            .map_err(|error| bound.explain(error))
+        ChangeOrigin::new(
+            &bound.record_layout,
+            &utf8(&actor),
+            now,
+            transaction,
+            self.pseudonymizer.as_deref(),
+        )
+        .map_err(|error| bound.explain(error))
     }
 
     /// The origin of a change that was skipped, as far as it is known.
@@ -139,8 +158,14 @@ impl RecordMaker {
         transaction: Option<i64>,
     ) -> SqlResult<ChangeOrigin> {
         let (by, at) = (changed_by.map(utf8), changed_at.map(Moment::from_timestamp));
-        ChangeOrigin::of_skipped(&bound.plan, by.as_deref(), at, transaction, self.pseudonymizer.as_deref())
-            .map_err(|error| bound.explain(error))
+        ChangeOrigin::of_skipped(
+            &bound.record_layout,
+            by.as_deref(),
+            at,
+            transaction,
+            self.pseudonymizer.as_deref(),
+        )
+        .map_err(|error| bound.explain(error))
     }
 }
 

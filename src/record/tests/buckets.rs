@@ -5,8 +5,8 @@
 use super::*;
 
 fn buckets_of(seconds: i64, clock: &mut Offset) -> [String; 4] {
-    let plan = Plan::new("", vec![bucketed("t")], vec![]);
-    let record = written(&plan, &[], &[Value::Time(Moment::Millis(seconds * 1000))], clock);
+    let layout = RecordLayout::new("", vec![bucketed("t")], vec![]);
+    let record = written(&layout, &[], &[Value::Time(Moment::Millis(seconds * 1000))], clock);
     let record: Json = serde_json::from_str(&record).unwrap();
     BUCKET_SUFFIXES.map(|suffix| record[format!("t{suffix}")].as_str().unwrap().to_owned())
 }
@@ -35,10 +35,10 @@ fn years_out_of_four_digits_take_the_expanded_form() {
 /// Before 1972, a minute could belong to two hours of the clock: Monrovia was 44 minutes and 30 seconds behind.
 #[test]
 fn offsets_with_seconds_are_exact_where_zones_have_them() {
-    let plan = Plan::new("", vec![bucketed("t")], vec![]);
+    let layout = RecordLayout::new("", vec![bucketed("t")], vec![]);
     let mut monrovia = Offset::new(-2670);
     let mut hour_at = |seconds: i64| {
-        let record = written(&plan, &[], &[Value::Time(Moment::Millis(seconds * 1000))], &mut monrovia);
+        let record = written(&layout, &[], &[Value::Time(Moment::Millis(seconds * 1000))], &mut monrovia);
         serde_json::from_str::<Json>(&record).unwrap()["t_hour"].as_str().unwrap().to_owned()
     };
     assert_eq!(hour_at(2669), "1969-12-31T23");
@@ -48,10 +48,10 @@ fn offsets_with_seconds_are_exact_where_zones_have_them() {
 
 #[test]
 fn the_calendar_is_asked_once_a_minute() {
-    let plan = Plan::new("", vec![bucketed("t")], vec![]);
+    let layout = RecordLayout::new("", vec![bucketed("t")], vec![]);
     let mut clock = Offset::new(0);
     let record_at = |seconds: i64, clock: &mut Offset| {
-        written(&plan, &[], &[Value::Time(Moment::Millis(seconds * 1000))], clock)
+        written(&layout, &[], &[Value::Time(Moment::Millis(seconds * 1000))], clock)
     };
     for second in 0..60 {
         record_at(FRIDAY + second, &mut clock);
@@ -68,15 +68,15 @@ fn the_calendar_is_asked_once_a_minute() {
 
 #[test]
 fn a_time_column_without_a_time_has_no_buckets() {
-    let plan = Plan::new("", vec![bucketed("t"), bucketed("u")], vec![]);
-    let record = written(&plan, &[], &[Value::Null, Value::Time(Moment::Infinity)], &mut Offset::new(0));
+    let layout = RecordLayout::new("", vec![bucketed("t"), bucketed("u")], vec![]);
+    let record = written(&layout, &[], &[Value::Null, Value::Time(Moment::Infinity)], &mut Offset::new(0));
     assert_eq!(record, r#"{"objectID":""}"#);
 }
 
 #[test]
 fn a_pseudonymized_time_column_has_no_buckets() {
     let hidden = Field { pseudonymize: true, ..bucketed("t") };
-    let plan = Plan::new("", vec![hidden], vec![]);
-    let record = written(&plan, &[], &[text("2026-11-20")], &mut Offset::new(0));
+    let layout = RecordLayout::new("", vec![hidden], vec![]);
+    let record = written(&layout, &[], &[text("2026-11-20")], &mut Offset::new(0));
     assert_eq!(record.matches("\":\"").count(), 2, "{record}");
 }

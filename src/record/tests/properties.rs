@@ -59,14 +59,14 @@ proptest! {
         fields in prop::collection::btree_map(any::<String>(), (any_value(), any::<bool>()), 0..6),
     ) {
         prop_assume!(key.is_empty() || !object_id(&prefix, &key).is_empty());
-        let plan_fields: Vec<Field> = fields
+        let layout_fields: Vec<Field> = fields
             .iter()
             .map(|(name, (_, bucketed))| Field { bucketed: *bucketed, ..field(&format!("c{name}")) })
             .collect();
-        let plan = Plan::new(&prefix, plan_fields, vec![false; key.len()]);
+        let layout = RecordLayout::new(&prefix, layout_fields, vec![false; key.len()]);
         let parts: Vec<Option<&str>> = key.iter().map(|part| Some(part.as_str())).collect();
         let values: Vec<Value<'_>> = fields.values().map(|(value, _)| value.clone()).collect();
-        let record = written(&plan, &parts, &values, &mut Offset::new(3600));
+        let record = written(&layout, &parts, &values, &mut Offset::new(3600));
         let parsed: Json = serde_json::from_str(&record).unwrap();
         prop_assert_eq!(&parsed["objectID"], &Json::from(object_id(&prefix, &key)));
         prop_assert_eq!(compact_len(&record), record.len());
@@ -78,9 +78,9 @@ proptest! {
 
     #[test]
     fn numbers_come_back(integer in any::<i64>(), double in any::<f64>(), single in any::<f32>()) {
-        let plan = Plan::new("", vec![field("i"), field("d"), field("s")], vec![]);
+        let layout = RecordLayout::new("", vec![field("i"), field("d"), field("s")], vec![]);
         let values = [Value::Int(integer), Value::Float8(double), Value::Float4(single)];
-        let record = written(&plan, &[], &values, &mut Offset::new(0));
+        let record = written(&layout, &[], &values, &mut Offset::new(0));
         // As raw text, because serde_json sometimes parses doubles with a small error.
         let raw: HashMap<String, Box<RawValue>> = serde_json::from_str(&record).unwrap();
         let is_string = integer.unsigned_abs() > 9_007_199_254_740_991;
@@ -96,9 +96,9 @@ proptest! {
         other in any_value(),
         with_key in any::<bool>(),
     ) {
-        let plan = Plan::new("x", vec![pseudonymized("user"), field("other")], vec![with_key]);
+        let layout = RecordLayout::new("x", vec![pseudonymized("user"), field("other")], vec![with_key]);
         let key = if with_key { user.as_str() } else { "1" };
-        let record = written(&plan, &[Some(key)], &[text(&user), other], &mut Offset::new(0));
+        let record = written(&layout, &[Some(key)], &[text(&user), other], &mut Offset::new(0));
         let mut found = Vec::new();
         strings(&serde_json::from_str(&record).unwrap(), &mut found);
         prop_assert!(found.iter().all(|text| !text.contains(&user)), "{}", record);

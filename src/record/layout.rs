@@ -20,50 +20,56 @@ pub struct Field {
 
 /// A source's fields. Everything that does not depend on the row is serialised already.
 ///
-/// A plan caches the time buckets of the last minute, so it may be sent to another thread but not shared between
+/// A layout caches the time buckets of the last minute, so it may be sent to another thread but not shared between
 /// threads.
-pub struct Plan {
+pub struct RecordLayout {
     /// `{"objectID":"` and the prefix, still inside the string.
     pub(super) opening: Vec<u8>,
     /// Whether the objectID has a prefix.
     pub(super) has_prefix: bool,
     /// For each key column, whether the objectID contains its pseudonym.
     pub(super) key_pseudonymize: Vec<bool>,
-    pub(super) fields: Vec<PlannedField>,
+    pub(super) fields: Vec<FieldLayout>,
     /// Further attributes, which occur only in change records, and only when they change.
-    tracked: Vec<PlannedField>,
+    tracked: Vec<FieldLayout>,
 }
 
-pub(super) struct PlannedField {
+pub(super) struct FieldLayout {
     /// `,"attribute":`
     pub(super) key: Vec<u8>,
     pub(super) pseudonymize: bool,
     pub(super) buckets: Option<Buckets>,
 }
 
-impl Plan {
+impl RecordLayout {
     /// Prepares records whose objectID consists of `prefix` and the key's parts, and whose attributes are `fields`.
     ///
     /// `key_pseudonymize` has one entry per key column. The attributes' names, including those of the buckets, must be
     /// distinct; `rules` ensures that.
-    pub fn new(prefix: &str, fields: Vec<Field>, key_pseudonymize: Vec<bool>) -> Plan {
+    pub fn new(prefix: &str, fields: Vec<Field>, key_pseudonymize: Vec<bool>) -> RecordLayout {
         let mut opening = b"{\"objectID\":".to_vec();
         opening.extend_from_slice(json_string(prefix).as_bytes());
         // The closing quote comes after the key's parts.
         opening.pop();
-        let fields = fields.into_iter().map(PlannedField::new).collect();
-        Plan { opening, has_prefix: !prefix.is_empty(), key_pseudonymize, fields, tracked: Vec::new() }
+        let fields = fields.into_iter().map(FieldLayout::new).collect();
+        RecordLayout {
+            opening,
+            has_prefix: !prefix.is_empty(),
+            key_pseudonymize,
+            fields,
+            tracked: Vec::new(),
+        }
     }
 
     /// Adds fields whose changes are recorded although the row's record does not have them: key columns that `columns`
     /// does not name.
-    pub fn tracking(mut self, fields: Vec<Field>) -> Plan {
-        self.tracked = fields.into_iter().map(PlannedField::new).collect();
+    pub fn tracking(mut self, fields: Vec<Field>) -> RecordLayout {
+        self.tracked = fields.into_iter().map(FieldLayout::new).collect();
         self
     }
 
     /// The attributes whose changes are recorded: first those of the row, then the added ones.
-    pub(super) fn tracked(&self, place: usize) -> Option<&PlannedField> {
+    pub(super) fn tracked(&self, place: usize) -> Option<&FieldLayout> {
         self.fields.iter().chain(&self.tracked).nth(place)
     }
 
@@ -73,10 +79,10 @@ impl Plan {
     }
 }
 
-impl PlannedField {
-    fn new(field: Field) -> PlannedField {
+impl FieldLayout {
+    fn new(field: Field) -> FieldLayout {
         let buckets = (field.bucketed && !field.pseudonymize).then(|| Buckets::new(&field.attribute));
-        PlannedField { key: field_key(&field.attribute), pseudonymize: field.pseudonymize, buckets }
+        FieldLayout { key: field_key(&field.attribute), pseudonymize: field.pseudonymize, buckets }
     }
 
     /// `"attribute"`
