@@ -20,10 +20,10 @@ pub struct CrashSuspect {
     /// The span that contains them. It may contain other rows as well.
     pub(super) span: Span,
     /// How many rows were in flight, and how many have returned since.
-    pub(super) of: i64,
-    pub(super) back: i64,
+    pub(super) in_flight_rows: i64,
+    pub(super) returned_rows: i64,
     /// How many are sent at a time.
-    pub(super) rows: i64,
+    pub(super) part_rows: i64,
     pub(super) crashes: u32,
     pub(super) has_versions: bool,
     /// They are not sent before this time; 0: nobody has looked since the crash.
@@ -34,7 +34,7 @@ pub struct CrashSuspect {
     /// Some of them have been claimed and, as far as is known, have not returned.
     pub(super) on_their_way: bool,
     /// The latest claim found none of them.
-    pub(super) in_vain: bool,
+    pub(super) found_none: bool,
 }
 
 /// How suspects are to be claimed.
@@ -51,16 +51,16 @@ impl CrashSuspect {
         database: 0,
         index_id: 0,
         span: Span { lo: 0, hi: 0 },
-        of: 0,
-        back: 0,
-        rows: 0,
+        in_flight_rows: 0,
+        returned_rows: 0,
+        part_rows: 0,
         crashes: 0,
         has_versions: false,
         due: 0,
         taken_by: 0,
         taken_at: 0,
         on_their_way: false,
-        in_vain: false,
+        found_none: false,
     };
 
     pub(super) fn is_of(&self, key: LaneKey) -> bool {

@@ -28,13 +28,12 @@ impl SharedState {
     pub fn suspect_crash(&mut self, record: FlightRecord) {
         let FlightRecord { database, index_id, span, rows, has_versions, crashes } = record;
         if let Some(free) = self.crash_suspects.iter_mut().find(|entry| entry.database == 0) {
-            let parts = (rows / PARTS).max(1);
             *free = CrashSuspect {
                 database,
                 index_id,
                 span,
-                of: rows,
-                rows: parts,
+                in_flight_rows: rows,
+                part_rows: (rows / PARTS).max(1),
                 crashes,
                 has_versions,
                 ..CrashSuspect::EMPTY
@@ -146,11 +145,11 @@ impl SharedState {
         let is_open = self.is_open_for(self.crash_suspects.get(place)?, now);
         let entry = self.crash_suspects.get_mut(place)?;
         if std::mem::take(&mut entry.on_their_way) {
-            entry.back = entry.back.saturating_add(entry.rows);
-            if entry.back >= entry.of.saturating_mul(2) {
+            entry.returned_rows = entry.returned_rows.saturating_add(entry.part_rows);
+            if entry.returned_rows >= entry.in_flight_rows.saturating_mul(2) {
                 // The span contains more rows than were in flight.
-                (entry.back, entry.rows) =
-                    (0, entry.rows.saturating_mul(2).min(worker_limits.batch_rows).max(1));
+                (entry.returned_rows, entry.part_rows) =
+                    (0, entry.part_rows.saturating_mul(2).min(worker_limits.batch_rows).max(1));
             }
         }
         if entry.span.lo > entry.span.hi {
@@ -158,7 +157,7 @@ impl SharedState {
             self.has_crash_suspects = self.crash_suspects.iter().any(|entry| entry.database != 0);
             return None;
         }
-        if std::mem::take(&mut entry.in_vain) {
+        if std::mem::take(&mut entry.found_none) {
             (entry.taken_by, entry.due) = (0, now.saturating_add(PAUSE));
             return None;
         }
@@ -206,7 +205,8 @@ impl SharedState {
         place: usize,
         worker_limits: &WorkerLimits,
     ) -> Option<Next> {
-        let CrashSuspect { database, index_id, span, rows, crashes, .. } = *self.crash_suspects.get(place)?;
+        let CrashSuspect { database, index_id, span, part_rows, crashes, .. } =
+            *self.crash_suspects.get(place)?;
         let lane = self.find_lane(database, index_id)?;
         let me = self.workers.get_mut(worker)?;
         me.mark_awake();
@@ -214,7 +214,7 @@ impl SharedState {
         self.crash_suspects.get_mut(place)?.on_their_way = true;
         let claimable =
             Claimable { span, end: QueueEnd::Newest, fresh: false, partial: false, held_back: None };
-        let (bytes, crash_retry) = (worker_limits.batch_bytes, Some(CrashRetry { rows, crashes }));
+        let (bytes, crash_retry) = (worker_limits.batch_bytes, Some(CrashRetry { rows: part_rows, crashes }));
         Some(Next::Claim { lane, index_id, claimable, bytes, crash_retry })
     }
 
@@ -227,7 +227,7 @@ impl SharedState {
             place.and_then(|place| self.crash_suspects.get_mut(place)).filter(|entry| entry.on_their_way);
         let Some(entry) = entry else { return false };
         if entry.span == rest && !is_busy {
-            (entry.on_their_way, entry.in_vain) = (false, true);
+            (entry.on_their_way, entry.found_none) = (false, true);
         }
         entry.span = rest;
         true
@@ -236,7 +236,7 @@ impl SharedState {
     /// A worker ends: another one takes its suspects.
     pub(super) fn release_crash_suspects(&mut self, worker: usize) {
         for entry in self.crash_suspects.iter_mut().filter(|entry| entry.taken_by == worker as u32 + 1) {
-            (entry.taken_by, entry.on_their_way, entry.in_vain) = (0, false, false);
+            (entry.taken_by, entry.on_their_way, entry.found_none) = (0, false, false);
         }
     }
 
