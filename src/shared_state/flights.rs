@@ -71,7 +71,7 @@ impl SharedState {
             }
             let lane = self.lanes.get_mut(lane)?;
             lane.in_flight += flight.rows;
-            lane.taken_off(flight, waits_for_it);
+            lane.flight_started(flight, waits_for_it);
         }
         let held_back = self.workers.get(worker).map_or(0, |me| me.scanning_held_back);
         if let (Some(flight), Some(held_back)) = (flight, (held_back as usize).checked_sub(1)) {
@@ -115,31 +115,31 @@ impl SharedState {
     ) -> Option<EndedFlight> {
         let held_back = self.workers.get(worker)?.flights.get(flight)?.held_back;
         let (mut rows, ids) = (Vec::new(), ids.into_iter());
-        let landed = self.remove_flight(
+        let ended = self.remove_flight(
             worker,
             flight,
             ids.inspect(|id| rows.extend((held_back != 0).then_some(*id))),
         )?;
-        let place = landed.lane as usize;
+        let place = ended.lane as usize;
         if let Some(lane) = self.lanes.get_mut(place) {
             if flight_result.judged {
-                lane.answered(landed.started_at);
+                lane.answered(ended.started_at);
             }
             if !flight_result.delivered.is_empty() {
                 lane.delivered(flight_result.delivered.len() as i64 + flight_result.superseded, now);
-                lane.arrived_at = lane.arrived_at.max(landed.started_at);
+                lane.arrived_at = lane.arrived_at.max(ended.started_at);
             }
         }
         self.note_versions(worker, place, flight_result);
         let dealt_with = flight_result.delivered.len() + flight_result.kept;
         let (held_back, found) = match (held_back as usize).checked_sub(1) {
             Some(entry) => (true, self.end_held_back_flight(entry, worker, &rows, flight_result, now)),
-            None if (dealt_with as i64) < landed.rows => {
+            None if (dealt_with as i64) < ended.rows => {
                 let failure = flight_result.failure;
                 let held_back = failure
                     .is_some_and(|failure| self.hold_back_suspects(place, flight_result.left, failure, now));
                 if let (false, Some(lane)) = (held_back, self.lanes.get_mut(place)) {
-                    lane.give_back(landed.span);
+                    lane.give_back(ended.span);
                 }
                 (held_back, None)
             }
@@ -182,13 +182,13 @@ impl SharedState {
         flight: usize,
         ids: impl IntoIterator<Item = i64>,
     ) -> Option<Flight> {
-        let landed = self.workers.get_mut(worker)?.remove_flight(flight)?;
+        let ended = self.workers.get_mut(worker)?.remove_flight(flight)?;
         self.unclaim(worker, ids);
-        if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
-            lane.in_flight -= landed.rows;
-            lane.partial_landed(&landed);
+        if let Some(lane) = self.lanes.get_mut(ended.lane as usize) {
+            lane.in_flight -= ended.rows;
+            lane.stop_waiting_for(&ended);
         }
-        Some(landed)
+        Some(ended)
     }
 
     /// A worker ends, whatever it was doing. Everything that it held waits again, but objects only from `held_until`

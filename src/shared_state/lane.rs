@@ -53,7 +53,7 @@ pub struct Lane {
     pub(super) partial_since: Micros,
     /// How many fresh rows fill a batch and do not wait any longer, as estimated when that batch was taken; 0: rows do
     /// not wait.
-    pub(super) full_at: i64,
+    pub(super) full_batch_rows: i64,
     /// The average row size of the latest batch.
     pub(super) row_bytes: i64,
     /// The credit of the tail: each batch taken while there is a backlog adds `tail_share`, and a batch of the oldest
@@ -132,7 +132,7 @@ impl Lane {
         fresh_rows: 0,
         fresh_since: 0,
         partial_since: 0,
-        full_at: 0,
+        full_batch_rows: 0,
         row_bytes: 0,
         tail_credit: 0,
         swept: false,

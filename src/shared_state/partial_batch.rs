@@ -39,14 +39,14 @@ impl Lane {
     /// Fresh rows that may not fill a batch are about to be claimed. Further fresh rows wait for that batch.
     pub(super) fn partial_taken(&mut self, worker_limits: &WorkerLimits, now: Micros) {
         self.partial_since = now;
-        self.full_at = match worker_limits.linger {
+        self.full_batch_rows = match worker_limits.linger {
             0 => self.rows_of_full_batch(worker_limits),
             _ => 0,
         };
     }
 
     /// A batch was sent.
-    pub(super) fn taken_off(&mut self, flight: &Flight, waits_for_it: bool) {
+    pub(super) fn flight_started(&mut self, flight: &Flight, waits_for_it: bool) {
         self.row_bytes = flight.bytes / flight.rows.max(1);
         if flight.partial && waits_for_it {
             self.partial_since = flight.started_at;
@@ -55,7 +55,7 @@ impl Lane {
 
     /// A batch has returned, or nobody is to wait for it. Rows wait for the youngest partial batch only, because the
     /// others have already taken too long.
-    pub(super) fn partial_landed(&mut self, flight: &Flight) {
+    pub(super) fn stop_waiting_for(&mut self, flight: &Flight) {
         if flight.partial && flight.started_at == self.partial_since {
             self.partial_since = 0;
         }
@@ -64,7 +64,7 @@ impl Lane {
     /// Until when newly published fresh rows wait.
     pub(super) fn waits_until(&self, now: Micros) -> Option<Micros> {
         let until = self.partial_since.saturating_add(ROUND_TRIP);
-        (self.partial_since != 0 && self.fresh_rows < self.full_at && now < until).then_some(until)
+        (self.partial_since != 0 && self.fresh_rows < self.full_batch_rows && now < until).then_some(until)
     }
 
     /// Whether rows that were just published wait for a batch to return, so that nobody needs to be woken. The worker
@@ -103,7 +103,7 @@ impl SharedState {
         let Some(me) = self.workers.get(worker) else { return };
         for flight in me.flights.iter().filter(|flight| flight.rows > 0) {
             if let Some(lane) = self.lanes.get_mut(flight.lane as usize) {
-                lane.partial_landed(flight);
+                lane.stop_waiting_for(flight);
             }
         }
     }

@@ -171,8 +171,8 @@ impl Worker {
     /// Removes a batch and returns it.
     pub fn remove_flight(&mut self, flight: usize) -> Option<Flight> {
         let entry = self.flights.get_mut(flight)?;
-        let landed = (entry.rows > 0).then_some(*entry);
+        let ended = (entry.rows > 0).then_some(*entry);
         entry.rows = 0;
-        landed
+        ended
     }
 }

@@ -19,7 +19,7 @@ fn flying() -> (Box<SharedState>, [usize; 2]) {
 }
 
 #[test]
-fn the_latest_task_is_known_before_its_batch_has_landed() {
+fn the_latest_task_is_known_before_its_batch_has_returned() {
     let (mut shared_state, [flight, _]) = flying();
     assert_eq!(shared_state.last_task(DB, 1, HERE), None);
     shared_state.note_task(0, flight, 12, HERE);
