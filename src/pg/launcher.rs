@@ -52,7 +52,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
     if let Some(mut shared_state) = shmem::shared_state() {
         shared_state.launcher_latch = shmem::my_latch();
-        shared_state.open(now());
+        shared_state.launcher_started(now());
         // SAFETY: set at the start of every process.
         shared_state.launcher_pid = unsafe { pg_sys::MyProcPid };
     }

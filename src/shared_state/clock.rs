@@ -48,6 +48,6 @@ impl SharedState {
             move_time(&mut quarantine.ends_at, by);
         }
         move_time(&mut self.quarantine_ends_at, by);
-        move_time(&mut self.opened_at, by);
+        move_time(&mut self.launcher_started_at, by);
     }
 }

@@ -176,7 +176,7 @@ impl SharedState {
         worker_limits: &WorkerLimits,
         now: Micros,
     ) -> Option<usize> {
-        let held_until = self.opened_at.saturating_add(worker_limits.quarantine);
+        let held_until = self.launcher_started_at.saturating_add(worker_limits.quarantine);
         let of_database = |entry: &CrashSuspect| entry.database == database;
         if self.crash_suspects.iter().any(|entry| of_database(entry) && entry.taken_by != 0) {
             return None;

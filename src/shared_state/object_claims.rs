@@ -186,17 +186,17 @@ impl SharedState {
 
     /// Records the start of the launcher. Before its first start, requests may have been in flight that nobody
     /// remembers, because a crash clears shared state.
-    pub fn open(&mut self, now: Micros) {
-        if self.opened_at == 0 {
-            self.opened_at = now;
+    pub fn launcher_started(&mut self, now: Micros) {
+        if self.launcher_started_at == 0 {
+            self.launcher_started_at = now;
         }
     }
 
     /// Until when a version that waits since `since` has to wait, because another version of its object may have been
     /// sent before the server started.
     pub fn held_since_start(&self, since: Micros, quarantine: Micros, now: Micros) -> Option<Micros> {
-        let ends_at = self.opened_at.saturating_add(quarantine);
-        (since <= self.opened_at && now < ends_at).then_some(ends_at)
+        let ends_at = self.launcher_started_at.saturating_add(quarantine);
+        (since <= self.launcher_started_at && now < ends_at).then_some(ends_at)
     }
 
     /// Releases the objects of lanes that are gone.

@@ -32,8 +32,8 @@ pub struct SharedState {
     pub(super) quarantines: [Quarantine; QUARANTINES],
     /// When the next quarantine ends; 0: there is none.
     pub(super) quarantine_ends_at: Micros,
-    /// When the first launcher started.
-    pub(super) opened_at: Micros,
+    /// When the launcher started for the first time.
+    pub(super) launcher_started_at: Micros,
     /// The address of the launcher's latch; 0: there is no launcher.
     pub launcher_latch: u64,
     /// The launcher was called since it last began to look.
@@ -76,7 +76,7 @@ impl SharedState {
                 objects: ClaimTable::new(),
                 quarantines: [Quarantine::EMPTY; QUARANTINES],
                 quarantine_ends_at: 0,
-                opened_at: 0,
+                launcher_started_at: 0,
                 launcher_latch: 0,
                 launcher_called: false,
                 launcher_pid: 0,
