@@ -79,7 +79,7 @@ pub enum HostResult {
     /// It could not be reached, or its answer was a server error or not understood.
     Failed,
     /// It answered with a server error and asked for a pause of this length.
-    Unwilling(Duration),
+    AskedToWait(Duration),
 }
 
 impl Hosts {
@@ -123,8 +123,8 @@ impl Hosts {
     pub fn plan(&mut self, now: Instant) -> Vec<Candidate> {
         let within = |since| is_recent(since, now);
         if self.hosts.iter().all(|host| within(host.down_since)) {
-            let none_is_willing = self.wait(now).is_some();
-            for host in self.hosts.iter_mut().filter(|host| none_is_willing || host.wait(now).is_none()) {
+            let all_ask_to_wait = self.wait(now).is_some();
+            for host in self.hosts.iter_mut().filter(|host| all_ask_to_wait || host.wait(now).is_none()) {
                 host.down_since = None;
                 host.timed_out = 0;
             }
@@ -168,7 +168,7 @@ impl Hosts {
             return;
         };
         host.wait_until = match result {
-            HostResult::Unwilling(wait) => now.checked_add(wait),
+            HostResult::AskedToWait(wait) => now.checked_add(wait),
             _ => None,
         };
         match result {
@@ -182,7 +182,7 @@ impl Hosts {
                 host.timed_out = host.timed_out.max(candidate.timed_out.saturating_add(1));
                 host.timed_out_at = Some(now);
             }
-            HostResult::Failed | HostResult::Unwilling(_) => host.down_since = Some(now),
+            HostResult::Failed | HostResult::AskedToWait(_) => host.down_since = Some(now),
         }
     }
 

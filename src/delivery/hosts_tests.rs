@@ -74,9 +74,9 @@ fn a_host_that_asks_for_time_gets_it_as_long_as_another_does_not() {
     let (mut hosts, start) = (three(), Instant::now());
     let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
     let plan = hosts.plan(start);
-    hosts.mark(&plan[0], Unwilling(hour), start);
+    hosts.mark(&plan[0], AskedToWait(hour), start);
     hosts.mark(&plan[1], Failed, start);
-    hosts.mark(&plan[2], Unwilling(minute), start);
+    hosts.mark(&plan[2], AskedToWait(minute), start);
     assert_eq!(hosts.wait(start), None, "one has only failed");
     assert_eq!(names(&hosts.plan(start)), ["b"]);
     hosts.mark(&plan[1], Failed, start);
@@ -88,7 +88,7 @@ fn a_host_that_asks_for_time_gets_it_as_long_as_another_does_not() {
 fn when_all_ask_for_time_the_shortest_wish_counts() {
     let (mut hosts, start) = (three(), Instant::now());
     for (candidate, seconds) in hosts.plan(start).iter().zip([3600, 20, 90]) {
-        hosts.mark(candidate, Unwilling(Duration::from_secs(seconds)), start);
+        hosts.mark(candidate, AskedToWait(Duration::from_secs(seconds)), start);
     }
     assert_eq!(hosts.wait(start + Duration::from_secs(5)), Some(Duration::from_secs(15)));
     assert_eq!(hosts.wait(start + Duration::from_secs(20)), None);

@@ -261,7 +261,7 @@ fn too_large(reason: String) -> DeliveryOutcome {
 fn after_verdict(verdict: Verdict) -> (HostResult, HostOutcome) {
     let outcome = match verdict {
         Verdict::NextHost { reason, not_before } => {
-            let health = not_before.map_or(HostResult::Failed, HostResult::Unwilling);
+            let health = not_before.map_or(HostResult::Failed, HostResult::AskedToWait);
             return (
                 health,
                 HostOutcome::Next { cause: reason, unattributed_failure: UnattributedFailure::Unanswered },
