@@ -37,7 +37,7 @@ fn of_a_large_batch_none_dies_before_others_are_taken_and_all_may_afterwards() {
 }
 
 #[test]
-fn what_is_cleared_to_die_is_so_for_a_minute_and_by_no_delivery_of_nothing() {
+fn a_proof_lasts_a_minute_and_a_delivery_of_nothing_is_none() {
     let mut lane = Lane::EMPTY;
     assert_eq!(deaths(&mut lane, 20, 20, 0), 0);
     lane.delivered(0, 1);

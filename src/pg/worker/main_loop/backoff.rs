@@ -12,8 +12,9 @@ use crate::pg::worker::settlement::{DeadLetter, LaneBackoff, Settlement};
 use crate::pg::{guc, shmem};
 use crate::shared_state::{EndedFlight, LaneFailure, Micros, RejectAction};
 
-/// The refused records may be at fault after all. Later records wait no longer than this for them.
-const LONGEST_DOUBT: Duration = Duration::from_secs(10);
+/// The longest backoff after rejections that name no record: the records may be at fault, so later ones wait no longer
+/// than this.
+const MAX_UNATTRIBUTED_BACKOFF: Duration = Duration::from_secs(10);
 
 impl WorkerLoop {
     /// A single record held back has failed on the way again: decides when it is tried next, or whether it becomes a
@@ -98,7 +99,7 @@ impl WorkerLoop {
                 let backoff = match (lane.started_before_failure(in_flight.started_at), failure.kind) {
                     (true, _) => Duration::ZERO,
                     (false, LaneFailure::UnattributedRejections) => {
-                        guc::backoff().delay(lane.failures, jitter).min(LONGEST_DOUBT)
+                        guc::backoff().delay(lane.failures, jitter).min(MAX_UNATTRIBUTED_BACKOFF)
                     }
                     (false, _) => guc::backoff().delay(lane.failures, jitter),
                 };
