@@ -44,12 +44,11 @@ pub fn bisect(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> Send
             bisection.parts.push_front(rows);
             return bisection.end(report);
         };
-        let SendResult { outcome, unattributed_failure, host, attempts, wire_bytes, may_come_late, .. } =
+        let SendResult { outcome, transit_failure, host, attempts, wire_bytes, may_come_late, .. } =
             send(&part);
         report.may_come_late |= may_come_late;
         report.attempts = report.attempts.saturating_add(attempts);
-        (report.unattributed_failure, report.host, report.wire_bytes) =
-            (unattributed_failure, host, wire_bytes);
+        (report.transit_failure, report.host, report.wire_bytes) = (transit_failure, host, wire_bytes);
         match &outcome {
             DeliveryOutcome::Delivered { task_id } => {
                 bisection.accepted(rows);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::delivery::batch::{Action, BatchBuilder, Push};
 use crate::delivery::classify::{classify, Verdict};
-use crate::delivery::outcome::UnattributedFailure;
+use crate::delivery::outcome::TransitFailure;
 use crate::delivery::transport::Response;
 
 /// How the server names the first offending record.
@@ -99,7 +99,7 @@ fn report(outcome: DeliveryOutcome) -> SendResult {
         delivered,
         last_task: None,
         refused,
-        unattributed_failure: UnattributedFailure::None,
+        transit_failure: TransitFailure::None,
         host: "host".to_owned(),
         attempts: 1,
         wire_bytes: 1,

@@ -14,7 +14,7 @@ pub enum DeliveryOutcome {
         task_id: Option<i64>,
     },
     /// The rows are to be sent again: Algolia throttles, no host could be reached or gave a proper answer, or memory was
-    /// lacking. A record may be the cause of a failure on the way; see [`UnattributedFailure`]. A host may have executed
+    /// lacking. A record may be the cause of a failure on the way; see [`TransitFailure`]. A host may have executed
     /// the request nevertheless.
     Retry {
         /// What happened at each host that was tried.
@@ -43,9 +43,10 @@ pub enum DeliveryOutcome {
     },
 }
 
-/// Whether a delivery may have failed because of one of its records, which something on the way cannot handle.
+/// Whether a delivery failed in transit, and so perhaps because of one of its records, which something on the way cannot
+/// handle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UnattributedFailure {
+pub enum TransitFailure {
     /// No: nobody has seen a record, or Algolia asks for patience.
     #[default]
     None,
@@ -56,16 +57,14 @@ pub enum UnattributedFailure {
     Refused(u16),
 }
 
-impl UnattributedFailure {
+impl TransitFailure {
     /// Combines the failures at two hosts.
     #[must_use]
-    pub fn and(self, other: UnattributedFailure) -> UnattributedFailure {
+    pub fn and(self, other: TransitFailure) -> TransitFailure {
         match (self, other) {
-            (UnattributedFailure::None, other) | (other, UnattributedFailure::None) => other,
-            (UnattributedFailure::Refused(_), UnattributedFailure::Refused(status)) => {
-                UnattributedFailure::Refused(status)
-            }
-            _ => UnattributedFailure::Unanswered,
+            (TransitFailure::None, other) | (other, TransitFailure::None) => other,
+            (TransitFailure::Refused(_), TransitFailure::Refused(status)) => TransitFailure::Refused(status),
+            _ => TransitFailure::Unanswered,
         }
     }
 }
@@ -98,7 +97,7 @@ pub struct SendResult {
     /// The rows at fault.
     pub refused: Vec<Refusal>,
     /// For [`DeliveryOutcome::Retry`]: whether a record may be at fault.
-    pub unattributed_failure: UnattributedFailure,
+    pub transit_failure: TransitFailure,
     /// The last host tried, with its port; empty if none was.
     pub host: String,
     /// How many requests were sent.
@@ -120,7 +119,7 @@ impl SendResult {
             delivered: Vec::new(),
             last_task: None,
             refused: Vec::new(),
-            unattributed_failure: UnattributedFailure::None,
+            transit_failure: TransitFailure::None,
             host: String::new(),
             attempts: 0,
             wire_bytes: 0,

@@ -19,7 +19,7 @@ use crate::delivery::classify::{
 };
 use crate::delivery::clock::Clock;
 use crate::delivery::hosts::{Hosts, Timeouts};
-use crate::delivery::outcome::UnattributedFailure;
+use crate::delivery::outcome::TransitFailure;
 pub use crate::delivery::outcome::{DeliveryOutcome, SendResult};
 use crate::delivery::question::{Answer, AskError, AskErrorKind, AskResult, Question};
 use crate::delivery::settings::{DeliverySettings, SettingsError};
@@ -115,15 +115,8 @@ impl<T: Transport> Sink<T> {
         let nothing = (batch.rows() == 0).then_some(DeliveryOutcome::Delivered { task_id: None });
         let outcome =
             nothing.or_else(|| unusable(index_name)).unwrap_or_else(|| self.try_hosts(&mut exchange, clock));
-        let Exchange { host, attempts, wire_bytes, may_come_late, unattributed_failure, .. } = exchange;
-        SendResult {
-            unattributed_failure,
-            host,
-            attempts,
-            wire_bytes,
-            may_come_late,
-            ..SendResult::of(outcome)
-        }
+        let Exchange { host, attempts, wire_bytes, may_come_late, transit_failure, .. } = exchange;
+        SendResult { transit_failure, host, attempts, wire_bytes, may_come_late, ..SendResult::of(outcome) }
     }
 
     /// Asks Algolia, at one working host after the other as [`Sink::deliver`] does. If the answer is too long, asks for
@@ -154,7 +147,7 @@ impl<T: Transport> Sink<T> {
                 }
             },
             (DeliveryOutcome::Retry { reason, .. }, _)
-                if matches!(exchange.unattributed_failure, UnattributedFailure::Refused(_)) =>
+                if matches!(exchange.transit_failure, TransitFailure::Refused(_)) =>
             {
                 let hint = ASK_THE_GATEWAY.to_owned();
                 Err(AskError { kind: AskErrorKind::Refused, reason, hint })

@@ -9,7 +9,7 @@ use crate::delivery::clock::Clock;
 use crate::delivery::gzip::{compress, may_be_unread, support_shown_by, GzipSupport, SentAs};
 use crate::delivery::hosts::{Candidate, HostResult};
 use crate::delivery::offending_record::OffendingRecord;
-use crate::delivery::outcome::{DeliveryOutcome, UnattributedFailure};
+use crate::delivery::outcome::{DeliveryOutcome, TransitFailure};
 use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
 use crate::delivery::wording::{sentence, shorten};
 use crate::secret::Secret;
@@ -37,7 +37,7 @@ pub(super) struct Exchange<'a> {
     pub(super) attempts: u32,
     pub(super) wire_bytes: usize,
     pub(super) may_come_late: bool,
-    pub(super) unattributed_failure: UnattributedFailure,
+    pub(super) transit_failure: TransitFailure,
 }
 
 impl<'a> Exchange<'a> {
@@ -64,7 +64,7 @@ impl<'a> Exchange<'a> {
             attempts: 0,
             wire_bytes: 0,
             may_come_late: false,
-            unattributed_failure: UnattributedFailure::None,
+            transit_failure: TransitFailure::None,
         }
     }
 }
@@ -72,7 +72,7 @@ impl<'a> Exchange<'a> {
 /// Whether the next host is tried.
 enum HostOutcome {
     Done(DeliveryOutcome),
-    Next { cause: String, unattributed_failure: UnattributedFailure },
+    Next { cause: String, transit_failure: TransitFailure },
 }
 
 impl<T: Transport> Sink<T> {
@@ -90,11 +90,11 @@ impl<T: Transport> Sink<T> {
         for candidate in &plan {
             match self.try_host(candidate, exchange, clock) {
                 HostOutcome::Done(outcome) => {
-                    exchange.unattributed_failure = UnattributedFailure::None;
+                    exchange.transit_failure = TransitFailure::None;
                     return outcome;
                 }
-                HostOutcome::Next { cause, unattributed_failure } => {
-                    exchange.unattributed_failure = exchange.unattributed_failure.and(unattributed_failure);
+                HostOutcome::Next { cause, transit_failure } => {
+                    exchange.transit_failure = exchange.transit_failure.and(transit_failure);
                     causes.push(format!("{}: {}", candidate.host.name(), shorten(&cause, CAUSE_CHARS)));
                 }
             }
@@ -146,11 +146,11 @@ impl<T: Transport> Sink<T> {
                     let health = if timeout { HostResult::TimedOut } else { HostResult::Failed };
                     let cause = sentence(&self.settings.api_key.redact(&error.to_string()));
                     // If nothing was sent, nobody has seen a record.
-                    let unattributed_failure = match error.may_be_executed() {
-                        true => UnattributedFailure::Unanswered,
-                        false => UnattributedFailure::None,
+                    let transit_failure = match error.may_be_executed() {
+                        true => TransitFailure::Unanswered,
+                        false => TransitFailure::None,
                     };
-                    (health, HostOutcome::Next { cause, unattributed_failure })
+                    (health, HostOutcome::Next { cause, transit_failure })
                 }
             };
             self.state().hosts.mark(candidate, health, clock.instant());
@@ -264,12 +264,12 @@ fn after_verdict(verdict: Verdict) -> (HostResult, HostOutcome) {
             let health = not_before.map_or(HostResult::Failed, HostResult::AskedToWait);
             return (
                 health,
-                HostOutcome::Next { cause: reason, unattributed_failure: UnattributedFailure::Unanswered },
+                HostOutcome::Next { cause: reason, transit_failure: TransitFailure::Unanswered },
             );
         }
         Verdict::Gateway { reason, status } => {
-            let unattributed_failure = UnattributedFailure::Refused(status);
-            return (HostResult::Answered, HostOutcome::Next { cause: reason, unattributed_failure });
+            let transit_failure = TransitFailure::Refused(status);
+            return (HostResult::Answered, HostOutcome::Next { cause: reason, transit_failure });
         }
         Verdict::Delivered { task_id } => DeliveryOutcome::Delivered { task_id },
         Verdict::Retry { reason, not_before } => DeliveryOutcome::Retry { reason, not_before },

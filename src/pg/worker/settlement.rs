@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::in_flight::InFlight;
-use crate::delivery::outcome::UnattributedFailure;
+use crate::delivery::outcome::TransitFailure;
 use crate::pg::process::TransactionFailure;
 use crate::shared_state::{LaneFailure, Micros};
 
@@ -25,7 +25,7 @@ pub(super) struct Settlement {
     /// Why its lane has to wait, if it has to.
     pub(super) backoff: Option<LaneBackoff>,
     /// Whether it has failed on the way, perhaps because of one of its records.
-    pub(super) unattributed_failure: UnattributedFailure,
+    pub(super) transit_failure: TransitFailure,
     /// Whether it was a single record held back, which has failed on the way again.
     pub(super) isolated: bool,
     /// The indexing task of the delivered rows.

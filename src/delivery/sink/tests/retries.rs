@@ -66,28 +66,22 @@ fn a_gateways_refusal_is_taken_to_the_next_host_and_says_nothing_of_the_first() 
 #[test]
 fn it_is_told_what_may_be_about_a_record() {
     let gone = || Err(TransportError::Connect("connection refused".into()));
-    let unattributed_failure = |answers: Vec<Answer>| stage(answers).deliver(&batch()).unattributed_failure;
+    let transit_failure = |answers: Vec<Answer>| stage(answers).deliver(&batch()).transit_failure;
+    assert_eq!(transit_failure(vec![page(403), page(406), page(403)]), TransitFailure::Refused(403));
+    assert_eq!(transit_failure(vec![gone(), page(403), gone()]), TransitFailure::Refused(403));
+    assert_eq!(transit_failure(vec![page(403), reset(), page(403)]), TransitFailure::Unanswered);
+    assert_eq!(transit_failure(vec![status(503, ""), gone(), timeout()]), TransitFailure::Unanswered);
     assert_eq!(
-        unattributed_failure(vec![page(403), page(406), page(403)]),
-        UnattributedFailure::Refused(403)
-    );
-    assert_eq!(unattributed_failure(vec![gone(), page(403), gone()]), UnattributedFailure::Refused(403));
-    assert_eq!(unattributed_failure(vec![page(403), reset(), page(403)]), UnattributedFailure::Unanswered);
-    assert_eq!(
-        unattributed_failure(vec![status(503, ""), gone(), timeout()]),
-        UnattributedFailure::Unanswered
-    );
-    assert_eq!(
-        unattributed_failure(vec![gone(), gone(), gone()]),
-        UnattributedFailure::None,
+        transit_failure(vec![gone(), gone(), gone()]),
+        TransitFailure::None,
         "no record was on its way"
     );
     assert_eq!(
-        unattributed_failure(vec![page(403), status(429, "")]),
-        UnattributedFailure::None,
+        transit_failure(vec![page(403), status(429, "")]),
+        TransitFailure::None,
         "Algolia asks for patience"
     );
-    assert_eq!(unattributed_failure(vec![page(403), receipt(1)]), UnattributedFailure::None);
+    assert_eq!(transit_failure(vec![page(403), receipt(1)]), TransitFailure::None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgrx::prelude::*;
 
 use super::state::WorkerLoop;
-use crate::delivery::outcome::UnattributedFailure;
+use crate::delivery::outcome::TransitFailure;
 use crate::pg::clock::now;
 use crate::pg::worker::in_flight::InFlight;
 use crate::pg::worker::settlement::{DeadLetter, LaneBackoff, Settlement};
@@ -20,10 +20,10 @@ impl WorkerLoop {
     /// A single record held back has failed on the way again: decides when it is tried next, or whether it becomes a
     /// dead letter.
     pub(super) fn judge_isolated(&mut self, settlement: &mut Settlement, reason: &str, at_least: Duration) {
-        let status = match settlement.unattributed_failure {
-            UnattributedFailure::None => return,
-            UnattributedFailure::Unanswered => None,
-            UnattributedFailure::Refused(status) => Some(status),
+        let status = match settlement.transit_failure {
+            TransitFailure::None => return,
+            TransitFailure::Unanswered => None,
+            TransitFailure::Refused(status) => Some(status),
         };
         let ([id], Some(mut shared_state)) = (&settlement.in_flight.ids[..], shmem::shared_state()) else {
             return;

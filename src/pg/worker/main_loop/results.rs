@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgrx::prelude::*;
 
 use super::state::{Index, WorkerLoop};
-use crate::delivery::outcome::UnattributedFailure;
+use crate::delivery::outcome::TransitFailure;
 use crate::delivery::sender_pool::SenderPool;
 use crate::pg::clock::now;
 use crate::pg::worker::settlement::{LaneBackoff, Settlement};
@@ -51,8 +51,7 @@ impl WorkerLoop {
         let now = now();
         let (slot, index_id) = (self.slot, batch.in_flight.index_id);
         let versions = batch.in_flight.versions();
-        let left = match batch.unattributed_failure != UnattributedFailure::None || batch.in_flight.held_back
-        {
+        let left = match batch.transit_failure != TransitFailure::None || batch.in_flight.held_back {
             true => batch.left(),
             false => Vec::new(),
         };
@@ -66,7 +65,7 @@ impl WorkerLoop {
             versions: &versions,
             held_until: batch.held_until,
             left: &left,
-            failure: (batch.unattributed_failure != UnattributedFailure::None).then_some(retry),
+            failure: (batch.transit_failure != TransitFailure::None).then_some(retry),
         };
         let (mut recovered, mut deaths, mut ended) = (false, None, None);
         flight_recorder::leave(slot, batch.flight);
@@ -92,7 +91,7 @@ impl WorkerLoop {
             }
         }
         let Some(failure) = &batch.backoff else { return };
-        if batch.unattributed_failure != UnattributedFailure::None && batch.in_flight.held_back {
+        if batch.transit_failure != TransitFailure::None && batch.in_flight.held_back {
             self.note_held_back_failure(&batch.in_flight, ended, left.len(), failure, now);
         } else {
             let rows = batch.in_flight.rows().count().saturating_sub(batch.delivered.len() + batch.kept());

@@ -8,7 +8,7 @@ use super::backoff::later;
 use super::problem::Problem;
 use super::state::WorkerLoop;
 use crate::delivery::classify::ASK_THE_GATEWAY;
-use crate::delivery::outcome::{DeliveryOutcome, Refusal, SendResult, UnattributedFailure};
+use crate::delivery::outcome::{DeliveryOutcome, Refusal, SendResult, TransitFailure};
 use crate::delivery::wording::shorten;
 use crate::pg::clock::now;
 use crate::pg::worker::in_flight::{InFlight, UnsendableReason};
@@ -32,7 +32,7 @@ impl WorkerLoop {
             delivered,
             last_task,
             refused,
-            unattributed_failure,
+            transit_failure,
             host,
             may_come_late,
             short_of_memory,
@@ -61,7 +61,7 @@ impl WorkerLoop {
             unjudged_retries: Vec::new(),
             last_rejection: None,
             backoff: None,
-            unattributed_failure: UnattributedFailure::None,
+            transit_failure: TransitFailure::None,
             isolated: false,
             task: match outcome {
                 DeliveryOutcome::Delivered { task_id } => task_id.max(last_task),
@@ -79,14 +79,14 @@ impl WorkerLoop {
             _ if outdated => None,
             DeliveryOutcome::Delivered { .. } | DeliveryOutcome::Rejected { .. } => None,
             DeliveryOutcome::Retry { reason, not_before } => {
-                let reason = match unattributed_failure {
-                    UnattributedFailure::Refused(_) => {
+                let reason = match transit_failure {
+                    TransitFailure::Refused(_) => {
                         format!("{}; {ASK_THE_GATEWAY}", shorten(&reason, MOST_OF_A_REASON))
                     }
                     _ => reason,
                 };
                 let at_least = not_before.unwrap_or_default();
-                settlement.unattributed_failure = unattributed_failure;
+                settlement.transit_failure = transit_failure;
                 self.judge_isolated(&mut settlement, &reason, at_least);
                 (!settlement.isolated).then_some(LaneBackoff { kind: LaneFailure::Retry, reason, at_least })
             }
