@@ -155,7 +155,7 @@ comment on column audit_algolia.queue.record is 'The record as JSON text.';
 comment on column audit_algolia.queue.object is
     'Mirror mode: the object that this row is a version of. The newest version supersedes the others. NULL: not a version.';
 
--- Usually few rows, all from the queue: records that Algolia refuses.
+-- Usually few rows, all from the queue: records that Algolia rejects.
 create table audit_algolia.dead_letter (
     index_id integer not null,
     source integer not null,
@@ -182,7 +182,7 @@ alter table audit_algolia.dead_letter
 create index dead_letter_object on audit_algolia.dead_letter (index_id, object, id) where object is not null;
 comment on index audit_algolia.dead_letter_object is 'Finds dead letters that a newer version of their object supersedes.';
 comment on table audit_algolia.dead_letter is
-    'Records that Algolia refused, or that are too large to send. They stay until audit_algolia.redrive() or audit_algolia.discard() is called.';
+    'Records that Algolia rejected, or that are too large to send. They stay until audit_algolia.redrive() or audit_algolia.discard() is called.';
 comment on column audit_algolia.dead_letter.index_id is 'The index of the record.';
 comment on column audit_algolia.dead_letter.source is 'The source of the record; 0: none.';
 comment on column audit_algolia.dead_letter.id is 'The record''s id in the queue.';
@@ -190,9 +190,9 @@ comment on column audit_algolia.dead_letter.enqueued_at is 'When the record was 
 comment on column audit_algolia.dead_letter.action is 'Operation, as in the queue; s: settings of the index.';
 comment on column audit_algolia.dead_letter.record is 'The record as JSON text.';
 comment on column audit_algolia.dead_letter.object_id is 'The record''s objectID.';
-comment on column audit_algolia.dead_letter.attempts is 'How often the record was refused; 0: it was too large to send. For a change that could not be captured: how often capture was retried.';
+comment on column audit_algolia.dead_letter.attempts is 'How often the record was rejected; 0: it was too large to send. For a change that could not be captured: how often capture was retried.';
 comment on column audit_algolia.dead_letter.http_status is 'HTTP status of Algolia''s answer; NULL: the record was not sent.';
-comment on column audit_algolia.dead_letter.error is 'Why the record was refused, in Algolia''s words if there are any.';
+comment on column audit_algolia.dead_letter.error is 'Why the record was rejected, in Algolia''s words if there are any.';
 comment on column audit_algolia.dead_letter.died_at is 'When the record was given up.';
 comment on column audit_algolia.dead_letter.object is 'The object that the record is a version of, as in the queue.';
 

@@ -147,9 +147,9 @@ comment on column audit_algolia.dead_letters.index_name is 'The Algolia index of
 comment on column audit_algolia.dead_letters.object_id is 'The record''s objectID.';
 comment on column audit_algolia.dead_letters.action is 'Operation, in Algolia''s words: addObject or deleteObject; settings: settings of the index.';
 comment on column audit_algolia.dead_letters.record is 'The record as it was sent, or would have been.';
-comment on column audit_algolia.dead_letters.attempts is 'How often the record was refused; 0: it was too large to send. For a change that could not be captured: how often capture was retried.';
+comment on column audit_algolia.dead_letters.attempts is 'How often the record was rejected; 0: it was too large to send. For a change that could not be captured: how often capture was retried.';
 comment on column audit_algolia.dead_letters.http_status is 'HTTP status of Algolia''s answer; NULL: the record was not sent.';
-comment on column audit_algolia.dead_letters.error is 'Why the record was refused.';
+comment on column audit_algolia.dead_letters.error is 'Why the record was rejected.';
 comment on column audit_algolia.dead_letters.enqueued_at is 'When the record was queued.';
 comment on column audit_algolia.dead_letters.died_at is 'When the record was given up.';
 

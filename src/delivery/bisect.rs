@@ -1,6 +1,6 @@
-//! Finds the records that Algolia refuses, so that the rest of their batch is delivered.
+//! Finds the records that Algolia rejects, so that the rest of their batch is delivered.
 //!
-//! Algolia refuses a batch as a whole and at best names the first offender. A named record is taken out, and the rest
+//! Algolia rejects a batch as a whole and at best names the first offender. A named record is taken out, and the rest
 //! is sent again. If no record is named, or only a place near it, the batch is cut until a record is alone. Records
 //! keep their order. The number of requests is limited; rows that are left over are claimed again.
 #![forbid(unsafe_code)]
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::delivery::batch::Batch;
 use crate::delivery::offending_record::{object_id, OffendingRecord};
-use crate::delivery::outcome::{DeliveryOutcome, Refusal, SendResult};
+use crate::delivery::outcome::{DeliveryOutcome, Rejection, SendResult};
 
 /// The most requests for one batch. Halving finds the first offender among ten thousand records in fifteen.
 const ROUNDS: usize = 50;
@@ -17,13 +17,13 @@ const ROUNDS: usize = 50;
 /// A batch with more bytes than this is large.
 const LARGE: usize = 1 << 20;
 
-/// After this many refusals of single records that were not named, if no record was accepted, perhaps everything is
-/// refused. From then on the search looks for a record that is accepted, and no longer for offenders.
+/// After this many rejections of single records that were not named, if no record was accepted, perhaps everything is
+/// rejected. From then on the search looks for a record that is accepted, and no longer for offenders.
 const DOUBTFUL: usize = 10;
 
-/// Delivers a batch by `send`. If Algolia refuses it, delivers every part of it that Algolia accepts.
+/// Delivers a batch by `send`. If Algolia rejects it, delivers every part of it that Algolia accepts.
 ///
-/// The result's outcome is that of the rows which are neither in `delivered` nor in `refused`. It is
+/// The result's outcome is that of the rows which are neither in `delivered` nor in `rejected`. It is
 /// [`DeliveryOutcome::Rejected`] only if the search has left rows out.
 pub fn bisect(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> SendResult {
     let first = send(batch);
@@ -82,15 +82,15 @@ struct Bisection {
     /// The parts that are still to be sent, in this order.
     parts: VecDeque<Vec<usize>>,
     delivered: Vec<usize>,
-    refused: Vec<Refusal>,
+    rejected: Vec<Rejection>,
     /// The latest indexing task of what was delivered.
     last_task: Option<i64>,
-    /// Whether a refused part was not searched.
+    /// Whether a rejected part was not searched.
     left_out: bool,
 }
 
 impl Bisection {
-    /// Handles the refusal of a part, whose records have these places in the batch: gives up a record that is certainly
+    /// Handles the rejection of a part, whose records have these places in the batch: gives up a record that is certainly
     /// at fault, and plans what to send instead.
     fn cut(
         &mut self,
@@ -101,18 +101,18 @@ impl Bisection {
         reason: &str,
     ) {
         let named = offending_record.rows_in(part);
-        let refusal = |place: usize| {
+        let rejection = |place: usize| {
             let object_id = part.record(place).and_then(object_id);
             let (reason, proven) = (reason.to_owned(), named.contains(&place));
-            rows.get(place).map(|row| Refusal { row: *row, object_id, status, reason, proven })
+            rows.get(place).map(|row| Rejection { row: *row, object_id, status, reason, proven })
         };
         if rows.len() == 1 {
-            self.refused.extend(refusal(0));
+            self.rejected.extend(rejection(0));
             return;
         }
         // An objectID that several records share identifies none of them.
         if let ([place], true) = (&named[..], offending_record.is_certain()) {
-            self.refused.extend(refusal(*place));
+            self.rejected.extend(rejection(*place));
             let others = rows.iter().enumerate().filter(|(other, _)| other != place);
             self.plan([others.map(|(_, row)| *row).collect()]);
             return;
@@ -144,30 +144,31 @@ impl Bisection {
         Some(part)
     }
 
-    /// Records that a part was accepted. If it is the first, records that were refused without being named are tried
-    /// once more: until now it was possible that everything is refused.
+    /// Records that a part was accepted. If it is the first, records that were rejected without being named are tried
+    /// once more: until now it was possible that everything is rejected.
     fn accepted(&mut self, rows: Vec<usize>) {
         if self.delivered.is_empty() {
             let (proven, doubtful): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut self.refused).into_iter().partition(|refusal| refusal.proven);
-            self.refused = proven;
-            for refusal in doubtful.into_iter().rev() {
-                self.parts.push_front(vec![refusal.row]);
+                std::mem::take(&mut self.rejected).into_iter().partition(|rejection| rejection.proven);
+            self.rejected = proven;
+            for rejection in doubtful.into_iter().rev() {
+                self.parts.push_front(vec![rejection.row]);
             }
         }
         self.delivered.extend(rows);
     }
 
-    /// Whether it looks as if everything is refused.
+    /// Whether it looks as if everything is rejected.
     fn is_doubtful(&self) -> bool {
-        self.delivered.is_empty() && self.refused.iter().filter(|refusal| !refusal.proven).count() >= DOUBTFUL
+        self.delivered.is_empty()
+            && self.rejected.iter().filter(|rejection| !rejection.proven).count() >= DOUBTFUL
     }
 
     fn end(mut self, report: SendResult) -> SendResult {
         if !self.delivered.is_empty() {
-            self.refused.iter_mut().for_each(|refusal| refusal.proven = true);
+            self.rejected.iter_mut().for_each(|rejection| rejection.proven = true);
         }
-        SendResult { delivered: self.delivered, last_task: self.last_task, refused: self.refused, ..report }
+        SendResult { delivered: self.delivered, last_task: self.last_task, rejected: self.rejected, ..report }
     }
 }
 

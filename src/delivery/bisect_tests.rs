@@ -1,4 +1,4 @@
-//! The search for offending records, with a server that refuses by a rule, in each of Algolia's ways.
+//! The search for offending records, with a server that rejects by a rule, in each of Algolia's ways.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ enum Wording {
 
 const WORDINGS: [Wording; 4] = [Wording::Classic, Wording::Newer, Wording::Column, Wording::Mute];
 
-/// A server that refuses batches with a poisonous record or with more than `most` records.
+/// A server that rejects batches with a poisonous record or with more than `most` records.
 struct Server {
     poison: BTreeSet<usize>,
     wording: Wording,
@@ -93,12 +93,12 @@ impl Server {
 }
 
 fn report(outcome: DeliveryOutcome) -> SendResult {
-    let (delivered, refused) = (Vec::new(), Vec::new());
+    let (delivered, rejected) = (Vec::new(), Vec::new());
     SendResult {
         outcome,
         delivered,
         last_task: None,
-        refused,
+        rejected,
         transit_failure: TransitFailure::None,
         host: "host".to_owned(),
         attempts: 1,
@@ -108,8 +108,8 @@ fn report(outcome: DeliveryOutcome) -> SendResult {
     }
 }
 
-fn refused(report: &SendResult) -> BTreeSet<usize> {
-    report.refused.iter().map(|refusal| refusal.row).collect()
+fn rejected(report: &SendResult) -> BTreeSet<usize> {
+    report.rejected.iter().map(|rejection| rejection.row).collect()
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_good_batch_takes_one_request() {
     let mut server = Server::new([], Wording::Mute);
     let report = bisect(&batch(1000), |part| server.answer(part));
     assert_eq!(report.outcome, DeliveryOutcome::Delivered { task_id: Some(1) });
-    assert!(report.delivered.is_empty() && report.refused.is_empty());
+    assert!(report.delivered.is_empty() && report.rejected.is_empty());
     assert_eq!(server.requests.len(), 1);
 }
 
@@ -127,7 +127,7 @@ fn one_offender_among_a_thousand_is_found_and_the_others_arrive_once_and_in_orde
         let mut server = Server::new([500], wording);
         let report = bisect(&batch(1000), |part| server.answer(part));
         assert_eq!(report.outcome, DeliveryOutcome::Delivered { task_id: Some(1) }, "{wording:?}");
-        assert_eq!(refused(&report), BTreeSet::from([500]), "{wording:?}");
+        assert_eq!(rejected(&report), BTreeSet::from([500]), "{wording:?}");
         assert_eq!(server.taken(), (0..1000).filter(|row| *row != 500).collect::<Vec<_>>(), "{wording:?}");
         assert!(server.requests.len() <= most_requests, "{wording:?}: {}", server.requests.len());
         assert_eq!(report.attempts as usize, server.requests.len());
@@ -138,9 +138,9 @@ fn one_offender_among_a_thousand_is_found_and_the_others_arrive_once_and_in_orde
 fn the_complaint_goes_with_the_record() {
     let mut server = Server::new([1], Wording::Classic);
     let report = bisect(&batch(3), |part| server.answer(part));
-    let [refusal] = &report.refused[..] else { panic!("{report:?}") };
-    assert_eq!((refusal.status, refusal.object_id.as_deref()), (400, Some("1")));
-    assert!(refusal.reason.contains("objectID=1 is too big"), "{}", refusal.reason);
+    let [rejection] = &report.rejected[..] else { panic!("{report:?}") };
+    assert_eq!((rejection.status, rejection.object_id.as_deref()), (400, Some("1")));
+    assert!(rejection.reason.contains("objectID=1 is too big"), "{}", rejection.reason);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_batch_that_is_too_large_as_a_whole_arrives_in_parts() {
     let mut server = Server { most: 300, ..Server::new([], Wording::Mute) };
     let report = bisect(&batch(1000), |part| server.answer(part));
     assert_eq!(report.outcome, DeliveryOutcome::Delivered { task_id: Some(1) });
-    assert!(report.refused.is_empty());
+    assert!(report.rejected.is_empty());
     assert_eq!(server.taken(), (0..1000).collect::<Vec<_>>());
 }
 
@@ -156,8 +156,8 @@ fn a_batch_that_is_too_large_as_a_whole_arrives_in_parts() {
 fn a_record_too_large_by_itself_is_given_up() {
     let mut server = Server { most: 0, ..Server::new([], Wording::Mute) };
     let report = bisect(&batch(1), |part| server.answer(part));
-    assert_eq!(refused(&report), BTreeSet::from([0]));
-    assert_eq!(report.refused[0].status, 413);
+    assert_eq!(rejected(&report), BTreeSet::from([0]));
+    assert_eq!(report.rejected[0].status, 413);
 }
 
 #[test]
@@ -175,15 +175,15 @@ fn an_id_that_two_records_share_condemns_the_guilty_one_alone() {
             DeliveryOutcome::Delivered { task_id: Some(1) }
         })
     });
-    assert_eq!((refused(&report), report.delivered), (BTreeSet::from([1]), vec![0]));
+    assert_eq!((rejected(&report), report.delivered), (BTreeSet::from([1]), vec![0]));
 }
 
 #[test]
-fn a_refusal_is_proven_by_a_name_or_by_what_is_taken() {
+fn a_rejection_is_proven_by_a_name_or_by_what_is_taken() {
     let proofs = |rows: usize, poison: Vec<usize>, wording| {
         let mut server = Server::new(poison, wording);
         let report = bisect(&batch(rows), |part| server.answer(part));
-        report.refused.iter().map(|refusal| refusal.proven).collect::<Vec<_>>()
+        report.rejected.iter().map(|rejection| rejection.proven).collect::<Vec<_>>()
     };
     for wording in [Wording::Classic, Wording::Newer, Wording::Column] {
         assert_eq!(proofs(1, vec![0], wording), [true], "{wording:?} names it");
@@ -195,16 +195,16 @@ fn a_refusal_is_proven_by_a_name_or_by_what_is_taken() {
 }
 
 #[test]
-fn who_was_refused_before_anything_was_taken_is_asked_for_once_more() {
+fn who_was_rejected_before_anything_was_taken_is_asked_for_once_more() {
     let mut server = Server::new([], Wording::Mute);
     let mut left = 4;
-    // A gateway that refuses everything, and stops doing so during the search.
+    // A gateway that rejects everything, and stops doing so during the search.
     let report = bisect(&batch(4), |part| {
         left -= 1;
         server.poison = if left > 0 { (0..4).collect() } else { BTreeSet::new() };
         server.answer(part)
     });
-    assert_eq!(report.refused, []);
+    assert_eq!(report.rejected, []);
     let mut delivered = report.delivered;
     delivered.sort_unstable();
     assert_eq!(delivered, [0, 1, 2, 3]);
@@ -212,12 +212,12 @@ fn who_was_refused_before_anything_was_taken_is_asked_for_once_more() {
 }
 
 #[test]
-fn where_everything_is_refused_the_search_is_short() {
+fn where_everything_is_rejected_the_search_is_short() {
     let mut server = Server::new(0..1000, Wording::Mute);
     let report = bisect(&batch(1000), |part| server.answer(part));
     assert!(matches!(report.outcome, DeliveryOutcome::Rejected { .. }));
-    assert_eq!(report.refused.len(), DOUBTFUL);
-    assert!(report.refused.iter().all(|refusal| !refusal.proven));
+    assert_eq!(report.rejected.len(), DOUBTFUL);
+    assert!(report.rejected.iter().all(|rejection| !rejection.proven));
     assert!(report.attempts < 40, "{}", report.attempts);
 }
 
@@ -226,7 +226,7 @@ fn a_good_half_behind_a_bad_one_is_found() {
     let mut server = Server::new(0..500, Wording::Mute);
     let report = bisect(&batch(1000), |part| server.answer(part));
     assert_eq!(report.delivered, (500..1000).collect::<Vec<_>>());
-    assert!(report.refused.iter().all(|refusal| refusal.proven));
+    assert!(report.rejected.iter().all(|rejection| rejection.proven));
     assert_eq!(server.taken(), report.delivered);
 }
 
@@ -243,14 +243,14 @@ fn a_search_that_meets_an_outage_keeps_what_it_has_found() {
         server.answer(part)
     });
     assert!(matches!(report.outcome, DeliveryOutcome::Retry { .. }));
-    assert_eq!(refused(&report), BTreeSet::from([10, 700]));
+    assert_eq!(rejected(&report), BTreeSet::from([10, 700]));
     assert!(report.delivered.is_empty());
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn exactly_the_offenders_are_refused_and_all_others_delivered_once(
+    fn exactly_the_offenders_are_rejected_and_all_others_delivered_once(
         rows in 1usize..200,
         poison in prop::collection::btree_set(0usize..200, 0..12),
         wording in prop::sample::select(WORDINGS.to_vec()),
@@ -265,7 +265,7 @@ proptest! {
             let before = waiting.len();
             let report = bisect(&whole.subset(&waiting).unwrap(), |part| server.answer(part));
             prop_assert!(report.attempts as usize <= ROUNDS);
-            let guilty: BTreeSet<usize> = refused(&report);
+            let guilty: BTreeSet<usize> = rejected(&report);
             dead.extend(guilty.iter().map(|place| waiting[*place]));
             let done = matches!(report.outcome, DeliveryOutcome::Delivered { .. });
             let keep = |place: &usize| !done && !guilty.contains(place) && !report.delivered.contains(place);
@@ -297,7 +297,7 @@ fn a_part_of_a_large_batch_is_half_of_it_at_most_unless_it_is_a_single_record() 
             parts.push((part.rows(), part.bytes()));
             server.answer(part)
         });
-        assert_eq!(refused(&report), BTreeSet::from([0, 13]), "{wording:?}");
+        assert_eq!(rejected(&report), BTreeSet::from([0, 13]), "{wording:?}");
         assert_eq!(report.delivered.len(), 18, "{wording:?}");
         let (whole, others) = parts.split_first().unwrap();
         let is_small = |(rows, bytes): &(usize, usize)| *rows == 1 || *bytes <= whole.1 / 2 + 100;

@@ -84,7 +84,7 @@ pub fn classify(response: &Response, rows: usize, now: SystemTime) -> Verdict {
     if (200..300).contains(&response.status) {
         return accepted(response, rows);
     }
-    refused(response, now)
+    classify_error(response, now)
 }
 
 /// Classifies the response to an index's settings.
@@ -97,7 +97,7 @@ pub fn classify_settings(response: &Response, now: SystemTime) -> Verdict {
     if (200..300).contains(&status) {
         return applied(response);
     }
-    let verdict = refused(response, now);
+    let verdict = classify_error(response, now);
     let hint = match &verdict {
         Verdict::Blocked { .. } | Verdict::Gateway { .. } if matches!(status, 404 | 405) => {
             "Check whether the proxy or gateway in front of Algolia lets settings pass."
@@ -141,7 +141,7 @@ pub fn classify_read(
     if status == 404 && !says.is_empty() && read(Material::Absence(&says)) {
         return Verdict::Delivered { task_id: None };
     }
-    match refused(response, now) {
+    match classify_error(response, now) {
         // "Method not allowed with this API key (nbObjects > hitsPerPage)": the key's maxHitsPerQuery allows fewer
         // objects per request.
         Verdict::Blocked { reason, hint: MORE_RIGHTS, .. } if says.contains("hitsperpage") => {
@@ -178,7 +178,7 @@ fn applied(response: &Response) -> Verdict {
     }
 }
 
-fn refused(response: &Response, now: SystemTime) -> Verdict {
+fn classify_error(response: &Response, now: SystemTime) -> Verdict {
     let status = response.status;
     let error_body = error_body(response);
     let message = error_body.as_ref().map(|c| c.message.as_str());

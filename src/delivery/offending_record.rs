@@ -1,6 +1,6 @@
-//! Which record of a refused batch Algolia complains about.
+//! Which record of a rejected batch Algolia complains about.
 //!
-//! Algolia refuses a batch as a whole and reports only the first offender, in one of several shapes. Its messages are
+//! Algolia rejects a batch as a whole and reports only the first offender, in one of several shapes. Its messages are
 //! no stable interface, so every pattern here is only a shortcut. A message that no pattern matches gives
 //! [`OffendingRecord::Unknown`], and the caller finds the record by halving.
 #![forbid(unsafe_code)]
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::delivery::batch::Batch;
 
-/// What a refusal says about which record is at fault.
+/// What a rejection says about which record is at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OffendingRecord {
     /// The record or records with this objectID.

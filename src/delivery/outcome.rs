@@ -69,9 +69,9 @@ impl TransitFailure {
     }
 }
 
-/// A record that was refused when it was sent alone, or that Algolia has named.
+/// A record that was rejected when it was sent alone, or that Algolia has named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     /// Its place in the batch.
     pub row: usize,
     /// Its objectID.
@@ -80,7 +80,7 @@ pub struct Refusal {
     pub status: u16,
     /// Algolia's complaint.
     pub reason: String,
-    /// Whether the refusal is certainly about this record: it names the record, or other records of the batch were
+    /// Whether the rejection is certainly about this record: it names the record, or other records of the batch were
     /// accepted.
     pub proven: bool,
 }
@@ -95,7 +95,7 @@ pub struct SendResult {
     /// The latest indexing task of those parts, if the answers named any.
     pub last_task: Option<i64>,
     /// The rows at fault.
-    pub refused: Vec<Refusal>,
+    pub rejected: Vec<Rejection>,
     /// For [`DeliveryOutcome::Retry`]: whether a record may be at fault.
     pub transit_failure: TransitFailure,
     /// The last host tried, with its port; empty if none was.
@@ -118,7 +118,7 @@ impl SendResult {
             outcome,
             delivered: Vec::new(),
             last_task: None,
-            refused: Vec::new(),
+            rejected: Vec::new(),
             transit_failure: TransitFailure::None,
             host: String::new(),
             attempts: 0,

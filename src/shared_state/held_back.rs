@@ -13,7 +13,7 @@
 use super::{Micros, SuspectSearch};
 use crate::id_ranges::{IdRanges, Span};
 
-/// How many sets of rows can be held back at a time, over all databases. When all entries are taken, a refused record
+/// How many sets of rows can be held back at a time, over all databases. When all entries are taken, a rejected record
 /// becomes a dead letter at once, and suspects stay in one set.
 pub const HELD_BACK: usize = 256;
 
@@ -41,7 +41,7 @@ pub struct HeldBack {
     pub(super) failed_at: Micros,
     /// It is a single record that is tried alone.
     pub(super) is_isolated: bool,
-    /// For a single record: how often it has been refused, and how often it has failed since it was found.
+    /// For a single record: how often Algolia or a gateway has turned it down, and how often it has failed since it was found.
     pub(super) attempts: i32,
     pub(super) failures: u32,
     /// Rows were added since it was last claimed from.
@@ -58,7 +58,7 @@ pub struct HeldBack {
     pub(super) id_ranges: IdRanges,
 }
 
-/// What becomes of a refused record.
+/// What becomes of a rejected record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectAction {
     /// It becomes a dead letter, after this many attempts.

@@ -185,7 +185,7 @@ impl SharedState {
                 (entry.worker, entry.in_flight) = (0, 0);
             }
         }
-        // It was refused for the first time and not held back yet.
+        // It was rejected for the first time and not held back yet.
         for (place, _) in unclaimed.iter().enumerate().filter(|(_, unclaimed)| **unclaimed) {
             self.close_held_back(place);
         }

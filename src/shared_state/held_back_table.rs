@@ -71,9 +71,9 @@ impl SharedState {
     }
 }
 
-/// Refused records.
+/// Rejected records, and others that are tried again by themselves.
 impl SharedState {
-    /// Counts the refusal of a record that `worker` holds, and compares it with `max_attempts` (0 counts as 1).
+    /// Counts the rejection of a record that `worker` holds, and compares it with `max_attempts` (0 counts as 1).
     pub fn judge_rejection(
         &mut self,
         worker: usize,
@@ -138,7 +138,7 @@ impl SharedState {
     }
 
     /// A record that was sent alone has failed on the way again; `None` if the flight is of another kind. The record
-    /// waits longer each time. A refusal counts as one of its attempts if other rows of the index have arrived since
+    /// waits longer each time. A refusal by a gateway counts as one of its attempts if other rows of the index have arrived since
     /// its failure before. `max_attempts` = 0 means any number.
     pub fn judge_isolated(
         &mut self,

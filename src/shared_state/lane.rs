@@ -18,7 +18,7 @@ const NEIGHBOURHOOD: i64 = 64 * ID_BLOCK;
 pub enum LaneFailure {
     /// The attempt failed and is repeated after the backoff.
     Retry,
-    /// Everything was refused, and the refusals may concern the index. The next rows may tell.
+    /// Everything was rejected, and the rejections may concern the index. The next rows may tell.
     UnattributedRejections,
     /// Algolia refuses this client (credentials, rights, quota). Only a person can fix that.
     Blocked,
@@ -111,7 +111,7 @@ pub struct Lane {
     pub(super) dead_unlogged: i64,
     /// A failure has been logged, and no success since.
     pub(super) is_failure_logged: bool,
-    /// What is known about refusals that name no record.
+    /// What is known about rejections that name no record.
     pub unattributed_rejections: UnattributedRejections,
     pub(super) rate_rows: f64,
     pub(super) rate_at: Micros,

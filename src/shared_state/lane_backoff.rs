@@ -71,8 +71,8 @@ impl Lane {
         Count { queued: self.queued, dead: self.dead, repairs: self.repairs }
     }
 
-    /// `rows` records were refused, which says nothing about the others.
-    pub fn refused(&mut self, rows: i64, reason: &str, now: Micros) {
+    /// `rows` rows have failed, which says nothing about the others.
+    pub fn note_failed(&mut self, rows: i64, reason: &str, now: Micros) {
         self.failed_total = self.failed_total.saturating_add(rows);
         self.last_error.set(reason);
         self.last_error_at = now;

@@ -85,7 +85,7 @@ pub(super) fn settle(index_id: i32, version: i64) -> spi::Result<SettleOutcome> 
     seen.map(settled)
 }
 
-/// Moves refused settings to the dead letters.
+/// Moves rejected settings to the dead letters.
 pub(super) fn dead_letter(
     index_id: i32,
     version: i64,

@@ -79,7 +79,7 @@ fn settle_as_a_whole(
     })
 }
 
-/// Moves refused rows of one index to the dead letters, and deletes older versions of their objects. The server copies
+/// Moves rejected rows of one index to the dead letters, and deletes older versions of their objects. The server copies
 /// the records one by one; they are not read into this process's own memory.
 pub(super) fn dead_letter(
     statements: &Statements,
@@ -112,7 +112,7 @@ pub(super) fn dead_letter(
             let moved = client.update(&statements.dead_letter, None, &arguments)?.len() as i64;
             xact::note_removed(index_id, moved);
             xact::note_dead(index_id, moved);
-            // A version that a refused one supersedes must not be sent.
+            // A version that a rejected one supersedes must not be sent.
             let versions = dead.iter().filter_map(|row| Some((row.object.clone()?, row.id)));
             let (objects, ids): (Vec<String>, Vec<i64>) = versions.unzip();
             if !ids.is_empty() {

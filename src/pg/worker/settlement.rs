@@ -20,7 +20,7 @@ pub(super) struct Settlement {
     /// Rows that are tried again by themselves without a verdict of Algolia's, and when: damaged ones, ones for which
     /// memory is lacking, and an isolated one that has failed on the way again.
     pub(super) unjudged_retries: Vec<(i64, Micros)>,
-    /// The reason of the latest refusal.
+    /// The reason of the latest rejection.
     pub(super) last_rejection: Option<String>,
     /// Why its lane has to wait, if it has to.
     pub(super) backoff: Option<LaneBackoff>,
@@ -89,9 +89,9 @@ impl Settlement {
         if self.isolated {
             return false;
         }
-        let are_refused =
+        let are_rejected =
             self.dead.iter().any(|row| row.status.is_some()) || !self.rejected_retries.is_empty();
-        are_refused || !self.delivered.is_empty()
+        are_rejected || !self.delivered.is_empty()
     }
 
     /// The rows that wait again.

@@ -18,10 +18,10 @@ enum Way {
     Arrives,
     /// With a failure that may be about a record.
     Fails,
-    /// With one that is not: throttled, or refused as a whole.
+    /// With one that is not: throttled, or rejected as a whole.
     Waits,
     /// Algolia rejects the rows, and they are retried.
-    Refused,
+    Rejected,
     /// Its worker dies.
     Dies,
 }
@@ -162,7 +162,7 @@ impl World {
                 FlightResult { left: &rows, failure: Some(FAILURE), ..FlightResult::default() }
             }
             Way::Waits => FlightResult { left: &rows, ..FlightResult::default() },
-            Way::Refused => {
+            Way::Rejected => {
                 let judged: Vec<i64> = rows.iter().copied().take(3).collect();
                 let judged: Vec<i64> = judged
                     .into_iter()
@@ -359,7 +359,7 @@ fn what_the_extension_leaves_behind_is_free() {
 
 fn any_way() -> impl Strategy<Value = Way> {
     prop_oneof![
-        4 => Just(Way::Arrives), 5 => Just(Way::Fails), 1 => Just(Way::Waits), 1 => Just(Way::Refused),
+        4 => Just(Way::Arrives), 5 => Just(Way::Fails), 1 => Just(Way::Waits), 1 => Just(Way::Rejected),
         1 => Just(Way::Dies),
     ]
 }

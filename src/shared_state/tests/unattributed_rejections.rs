@@ -4,7 +4,7 @@ use super::*;
 
 const MINUTE: Micros = 60_000_000;
 
-/// How many of `records`, refused in batches of `batch`, may become dead letters.
+/// How many of `records`, rejected in batches of `batch`, may become dead letters.
 fn deaths(lane: &mut Lane, records: usize, batch: i64, now: Micros) -> usize {
     (0..records).filter(|_| lane.unattributed_rejections.may_dead_letter(batch, now)).count()
 }
@@ -17,7 +17,7 @@ fn a_record_alone_dies_and_so_do_a_few() {
 }
 
 #[test]
-fn where_everything_is_refused_few_die_however_long_it_lasts() {
+fn where_everything_is_rejected_few_die_however_long_it_lasts() {
     let mut lane = Lane::EMPTY;
     assert_eq!(deaths(&mut lane, 1000, 1, 0), 10);
     assert_eq!(deaths(&mut lane, 1000, 500, 0), 0);

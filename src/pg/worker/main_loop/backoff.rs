@@ -67,7 +67,7 @@ impl WorkerLoop {
         let mut is_news = false;
         if let Some(mut shared_state) = shmem::shared_state() {
             if let Some(lane) = ended.and_then(|ended| shared_state.lane_at(ended.lane)) {
-                lane.refused(rows as i64, &reason, now);
+                lane.note_failed(rows as i64, &reason, now);
                 is_news = found.is_some() && lane.should_log_isolated(now);
             }
             if let Some(me) = shared_state.workers.get_mut(self.slot) {

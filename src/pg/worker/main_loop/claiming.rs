@@ -147,7 +147,7 @@ impl WorkerLoop {
                         guc::backoff().delay(lane.failures, jitter).max(Duration::from_micros(PAUSE as u64));
                     lane.back_off(LaneFailure::Retry, 0, &reason, (now, later(now, pause)), now);
                 }
-                Some(lane) => lane.refused(kept_rows as i64, &reason, now),
+                Some(lane) => lane.note_failed(kept_rows as i64, &reason, now),
                 None => (),
             }
             if let Some(me) = shared_state.workers.get_mut(self.slot) {

@@ -14,7 +14,7 @@ use super::problem::log_problem;
 use super::state::{SettingsInFlight, WorkerLoop};
 use crate::delivery::batch::Batch;
 use crate::delivery::http::HttpClient;
-use crate::delivery::outcome::{DeliveryOutcome, Refusal, SendResult};
+use crate::delivery::outcome::{DeliveryOutcome, Rejection, SendResult};
 use crate::delivery::sender_pool::SendJob;
 use crate::delivery::sink::Sink;
 use crate::pg::clock::now;
@@ -123,16 +123,16 @@ impl WorkerLoop {
             return;
         };
         let is_outdated = !self.sink.as_ref().is_some_and(|current| Arc::ptr_eq(current, &sink));
-        let sent = match (result.refused.into_iter().next(), result.outcome) {
+        let sent = match (result.rejected.into_iter().next(), result.outcome) {
             // The tables have another version and are not touched: the settings are sent again.
             _ if self.other_version.is_some() => SettingsResult::Anew { at: now() },
             (None, DeliveryOutcome::Delivered { .. }) => self.forget_settings(index_id, version),
             // A failure of an old sink means nothing for the new one.
             _ if is_outdated => SettingsResult::Anew { at: now() },
-            (Some(refusal), _) => self.dead_letter_settings(index_id, version, refusal),
+            (Some(rejection), _) => self.dead_letter_settings(index_id, version, rejection),
             (None, DeliveryOutcome::Rejected { reason, status, .. }) => {
-                let refusal = Refusal { row: 0, object_id: None, status, reason, proven: true };
-                self.dead_letter_settings(index_id, version, refusal)
+                let rejection = Rejection { row: 0, object_id: None, status, reason, proven: true };
+                self.dead_letter_settings(index_id, version, rejection)
             }
             (None, DeliveryOutcome::Retry { reason, not_before }) => {
                 self.postpone_settings(index_id, &reason, not_before.unwrap_or_default())
@@ -160,8 +160,8 @@ impl WorkerLoop {
         }
     }
 
-    fn dead_letter_settings(&mut self, index_id: i32, version: i64, refusal: Refusal) -> SettingsResult {
-        let Refusal { status, reason, .. } = refusal;
+    fn dead_letter_settings(&mut self, index_id: i32, version: i64, rejection: Rejection) -> SettingsResult {
+        let Rejection { status, reason, .. } = rejection;
         self.note_settings_error(index_id, &reason);
         let attempts = i32::try_from(self.settings_failures(index_id)).unwrap_or(i32::MAX).saturating_add(1);
         match index_settings::dead_letter(index_id, version, attempts, status, &reason) {
@@ -169,7 +169,7 @@ impl WorkerLoop {
                 log!("audit_algolia has given up the settings of index \"{name}\", see audit_algolia.dead_letters: {reason}");
             }),
             Err(error) => {
-                log_problem("audit_algolia could not move refused settings to the dead letters", &error);
+                log_problem("audit_algolia could not move rejected settings to the dead letters", &error);
                 SettingsResult::Again { at: now().saturating_add(PAUSE) }
             }
         }
@@ -235,7 +235,7 @@ impl WorkerLoop {
         let lane =
             shared_state.find_lane(self.database, index_id).and_then(|place| shared_state.lane_at(place));
         if let Some(lane) = lane {
-            lane.refused(0, reason, now());
+            lane.note_failed(0, reason, now());
         }
         if let Some(me) = shared_state.workers.get_mut(self.slot) {
             me.last_error.set(reason);

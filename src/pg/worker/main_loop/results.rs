@@ -28,7 +28,7 @@ impl WorkerLoop {
         self.note_tasks(&settlements);
         self.delete_delivered(&mut settlements);
         for batch in &mut settlements {
-            self.dead_letter_refused(batch);
+            self.dead_letter_rejected(batch);
         }
         for batch in settlements {
             self.give_back(batch);
@@ -46,7 +46,7 @@ impl WorkerLoop {
         }
     }
 
-    /// Ends the claims of a batch. Rows that were neither delivered nor refused wait again.
+    /// Ends the claims of a batch. Rows that were neither delivered nor rejected wait again.
     fn give_back(&mut self, batch: Settlement) {
         let now = now();
         let (slot, index_id) = (self.slot, batch.in_flight.index_id);
@@ -76,7 +76,7 @@ impl WorkerLoop {
             }
             if let Some(lane) = ended.and_then(|ended| shared_state.lane_at(ended.lane)) {
                 if let Some(rejection) = &batch.last_rejection {
-                    lane.refused(batch.kept() as i64, rejection, now);
+                    lane.note_failed(batch.kept() as i64, rejection, now);
                 }
                 recovered = !batch.delivered.is_empty() && lane.should_log_recovery(now);
                 deaths = lane.dead_to_log(batch.dead.len() as i64, now);

@@ -8,7 +8,7 @@ use super::backoff::later;
 use super::problem::Problem;
 use super::state::WorkerLoop;
 use crate::delivery::classify::ASK_THE_GATEWAY;
-use crate::delivery::outcome::{DeliveryOutcome, Refusal, SendResult, TransitFailure};
+use crate::delivery::outcome::{DeliveryOutcome, Rejection, SendResult, TransitFailure};
 use crate::delivery::wording::shorten;
 use crate::pg::clock::now;
 use crate::pg::worker::in_flight::{InFlight, UnsendableReason};
@@ -31,7 +31,7 @@ impl WorkerLoop {
             outcome,
             delivered,
             last_task,
-            refused,
+            rejected,
             transit_failure,
             host,
             may_come_late,
@@ -44,10 +44,10 @@ impl WorkerLoop {
         let has_versions = in_flight.objects.iter().any(Option::is_some);
         let held_until = (may_come_late && has_versions).then(|| now().saturating_add(guc::quarantine()));
         let arrived = matches!(outcome, DeliveryOutcome::Delivered { .. });
-        let whole = arrived && refused.is_empty();
+        let whole = arrived && rejected.is_empty();
         let delivered = if arrived {
-            let refused: HashSet<usize> = refused.iter().map(|refusal| refusal.row).collect();
-            let rows = in_flight.ids.iter().enumerate().filter(|(place, _)| !refused.contains(place));
+            let rejected: HashSet<usize> = rejected.iter().map(|rejection| rejection.row).collect();
+            let rows = in_flight.ids.iter().enumerate().filter(|(place, _)| !rejected.contains(place));
             rows.map(|(_, id)| *id).collect()
         } else {
             delivered.iter().filter_map(|place| in_flight.ids.get(*place).copied()).collect()
@@ -74,7 +74,7 @@ impl WorkerLoop {
         self.note_batch(&host, settlement.delivered.len(), whole);
         // What an old sink has delivered counts. Its failures mean nothing for the new one.
         let outdated = !self.sink.as_ref().is_some_and(|sink| Arc::ptr_eq(sink, &settlement.in_flight.sink));
-        self.judge_rejections(&mut settlement, if outdated { Vec::new() } else { refused });
+        self.judge_rejections(&mut settlement, if outdated { Vec::new() } else { rejected });
         let backoff = match outcome {
             _ if outdated => None,
             DeliveryOutcome::Delivered { .. } | DeliveryOutcome::Rejected { .. } => None,
@@ -100,8 +100,8 @@ impl WorkerLoop {
         settlement
     }
 
-    /// Decides which of the refused rows become dead letters, and when the others are tried again.
-    fn judge_rejections(&mut self, settlement: &mut Settlement, refused: Vec<Refusal>) {
+    /// Decides which of the rejected rows become dead letters, and when the others are tried again.
+    fn judge_rejections(&mut self, settlement: &mut Settlement, rejected: Vec<Rejection>) {
         let limit = guc::max_record_bytes();
         let mut damaged = Vec::new();
         for row in &settlement.in_flight.unsent {
@@ -130,12 +130,12 @@ impl WorkerLoop {
         for (id, reason) in damaged {
             self.hold_back_unprocessable(settlement, id, &reason, Problem::damage);
         }
-        if refused.is_empty() {
+        if rejected.is_empty() {
             return;
         }
         let (now, backoff, rows) = (now(), guc::backoff(), settlement.in_flight.ids.len());
         let Some(mut shared_state) = shmem::shared_state() else { return };
-        for Refusal { row, object_id, status, reason, proven } in refused {
+        for Rejection { row, object_id, status, reason, proven } in rejected {
             let Some(id) = settlement.in_flight.ids.get(row).copied() else { continue };
             let object = settlement.in_flight.objects.get(row).cloned().flatten();
             settlement.last_rejection = Some(reason.clone());

@@ -10,7 +10,7 @@ use crate::pg::worker::settlement::{Deletion, LaneBackoff, SettleOutcome, Settle
 use crate::pg::{guc, shmem};
 use crate::shared_state::Micros;
 
-/// Why delivered or refused records cannot be removed from the queue.
+/// Why delivered or rejected records cannot be removed from the queue.
 const LOCKED: &str = "rows of the queue or dead letters are locked by somebody else";
 /// Another such reason.
 const NO_MEMORY: &str = "there is not enough memory";
@@ -86,17 +86,17 @@ impl WorkerLoop {
         are_all || batch.in_flight.versions().is_empty()
     }
 
-    /// Moves refused records to the dead letters. If that is impossible, they wait with the others.
-    pub(super) fn dead_letter_refused(&mut self, batch: &mut Settlement) {
+    /// Moves rejected records to the dead letters. If that is impossible, they wait with the others.
+    pub(super) fn dead_letter_rejected(&mut self, batch: &mut Settlement) {
         if batch.dead.is_empty() || self.queue_is_gone {
             return;
         }
         let Some(statements) = &self.statements else {
-            // As above. They will be refused again.
+            // As above. They will be rejected again.
             batch.dead.clear();
             return;
         };
-        process::report_activity(true, "moving refused records to the dead letters");
+        process::report_activity(true, "moving rejected records to the dead letters");
         self.stats_pending = true;
         let reason = match dead_letter(statements, batch.in_flight.index_id, &batch.dead) {
             Ok(SettleOutcome::Done) => return,
@@ -109,7 +109,7 @@ impl WorkerLoop {
             }
             Ok(SettleOutcome::Partly | SettleOutcome::Busy) => LOCKED.to_owned(),
             Err(error) => {
-                log_problem("audit_algolia could not move refused records to the dead letters", &error);
+                log_problem("audit_algolia could not move rejected records to the dead letters", &error);
                 error.to_string()
             }
         };

@@ -76,7 +76,7 @@ fn claim_all(shared_state: &mut SharedState, ids: &[i64], now: Micros) -> Vec<i6
 }
 
 #[test]
-fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last() {
+fn a_rejected_record_is_held_back_until_its_next_attempt_and_dies_after_the_last() {
     let mut shared_state = shared_state(1);
     shared_state.publish(DB, &[queued(1, 1024, 1025)], 0);
     for (attempt, now, due) in [(1, 0, 100), (2, 100, 250)] {
@@ -225,7 +225,7 @@ fn fly_at(shared_state: &mut SharedState, id: i64, now: Micros) -> usize {
 }
 
 #[test]
-fn records_refused_together_do_not_take_each_others_places() {
+fn records_rejected_together_do_not_take_each_others_places() {
     let mut shared_state = shared_state(1);
     shared_state.publish(DB, &[queued(1, 1024, 2047)], 0);
     for id in 0..HELD_BACK as i64 - 3 {
