@@ -1,8 +1,24 @@
 -- What is needed to read a table in order: $1 the table, $2 the key columns, $3 the time column or NULL. Returns its
 -- schema and name, whether it is partitioned, the key columns in the order of a unique index over them (empty: there
 -- is none), whether any of them is nullable, the type of the time column, whether it is nullable, whether an index
--- begins with it, and whether the text of a key column may be other than ASCII.
-with usable as (
+-- begins with it, and whether the text of a key column may be other than ASCII. A NOT NULL constraint that is not
+-- validated leaves the nulls that there are.
+with nullable as (
+    select a.attnum, a.attname::text as name
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = $1
+        and (
+            not a.attnotnull
+            or exists (
+                select
+                from pg_catalog.pg_constraint as c
+                where c.conrelid = a.attrelid
+                    and c.contype = 'n'
+                    and c.conkey = array[a.attnum]
+                    and not c.convalidated
+            )
+        )
+), usable as (
     select i.*
     from pg_catalog.pg_index as i
     join pg_catalog.pg_class as x on x.oid = i.indexrelid
@@ -44,13 +60,9 @@ select
         ),
         '{}'
     ),
-    exists (
-        select
-        from pg_catalog.pg_attribute as a
-        where a.attrelid = c.oid and a.attname::text = any ($2) and not a.attnotnull
-    ),
+    exists (select from nullable as a where a.name = any ($2)),
     t.atttypid,
-    not t.attnotnull,
+    exists (select from nullable as a where a.attnum = t.attnum),
     exists (select from usable as i where i.indkey[0] = t.attnum),
     exists (
         select

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use audit_algolia_tests::server::Installation;
-use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::stage::{leave_out, Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
@@ -13,8 +13,7 @@ use crate::play::{failure, one, settle, watch, ROLES};
 /// A stage with TimescaleDB, if it is installed. Otherwise the output says so, even if the run passes.
 fn stage() -> Option<Stage> {
     if !Installation::current().unwrap().has_extension("timescaledb") {
-        let what = "left out: this PostgreSQL has no TimescaleDB to test hypertables with";
-        let _ = writeln!(std::io::stderr(), "{what}");
+        leave_out("this PostgreSQL has no TimescaleDB to test hypertables with");
         return None;
     }
     let stage = Stage::builder()

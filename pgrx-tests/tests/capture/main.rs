@@ -21,6 +21,7 @@ mod isolation;
 mod keys;
 mod memory;
 mod names;
+mod newer;
 mod pairs;
 mod partitions;
 mod play;

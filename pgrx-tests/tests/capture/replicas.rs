@@ -10,7 +10,7 @@ use crate::play::{one, Play};
 const ALL: &str = "operations => '{insert, update, delete, truncate}'";
 
 /// Makes the triggers of a table fire in all sessions, whatever their role.
-fn always(admin: &mut postgres::Client, table: &str) {
+pub(crate) fn always(admin: &mut postgres::Client, table: &str) {
     let id: i32 =
         one(admin, &format!("select id from audit_algolia.sources where source = '{table}'::regclass"));
     for operation in ["insert", "update", "delete", "truncate"] {

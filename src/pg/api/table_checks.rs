@@ -52,7 +52,7 @@ pub(super) fn check_key(table: &Table, key: &[String]) -> SqlResult<()> {
             key.join(", "),
             table.name
         ),
-        "Use the primary key, or NOT NULL columns with a unique index over exactly these columns. The index must not have a WHERE clause, and the constraint must not be DEFERRABLE.",
+        "Use the primary key, or NOT NULL columns with a unique index over exactly these columns. The index must not have a WHERE clause, and the constraint must be neither DEFERRABLE nor WITHOUT OVERLAPS. NOT NULL constraints must be validated.",
     ))
 }
 
