@@ -4,6 +4,7 @@
 //! builds with and without a `pgNN` feature would overwrite each other in a shared one.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -65,6 +66,7 @@ pub fn build_extension(pg: &PgConfig, profile: Profile) -> Result<PathBuf> {
     let folder = if profile == Profile::Release { "release" } else { "debug" };
     let library = extension_target(pg).join(folder).join(LIBRARY);
     if !library.exists() {
+        begin_with_anothers(&extension_target(pg), folder)?;
         eprintln!("building audit_algolia for PostgreSQL {}, about two minutes the first time", pg.major());
     }
     let mut cargo = command();
@@ -77,6 +79,27 @@ pub fn build_extension(pg: &PgConfig, profile: Profile) -> Result<PathBuf> {
     ensure!(status.success(), "the extension does not build: {status}");
     ensure!(library.is_file(), "cargo left no {}", library.display());
     Ok(library)
+}
+
+/// Copies the folder of a profile from another target folder beside this one, unless it exists. Most crates do not depend
+/// on the version of PostgreSQL, and need not be compiled again.
+pub fn begin_with_anothers(target: &Path, folder: &str) -> Result<()> {
+    let (all, new) = (target.parent().unwrap_or(target), target.join(format!("{folder}.new")));
+    let others = fs::read_dir(all).into_iter().flatten().flatten().map(|entry| entry.path().join(folder));
+    let Some(other) = others.into_iter().find(|other| other.join(".fingerprint").is_dir()) else {
+        return Ok(());
+    };
+    if target.join(folder).exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(&new)?;
+    // `-a` keeps the times, which cargo compares. Fingerprints are copied first: if a crate is missing, it is compiled
+    // again.
+    for part in [".fingerprint", "build", "deps"] {
+        let status = Command::new("cp").arg("-a").args([&other.join(part), &new]).status()?;
+        ensure!(status.success(), "cp could not copy {}", other.display());
+    }
+    Ok(fs::rename(&new, target.join(folder))?)
 }
 
 const LIBRARY: &str =

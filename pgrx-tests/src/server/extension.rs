@@ -40,39 +40,42 @@ fn sql_files(folder: &Path, start: &str) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Puts library, control file and scripts into the folders of a new copy.
-pub(super) fn add_extension(library: &Path, libraries: &Path, extensions: &Path) -> Result<()> {
-    let put = |target: PathBuf, content: &[u8]| -> Result<()> {
-        fs::write(&target, content).with_context(|| format!("cannot write {}", target.display()))?;
-        Ok(fs::set_permissions(&target, Permissions::from_mode(0o644))?)
-    };
-    let suffix = library.extension().unwrap_or_default().to_string_lossy();
-    // A system-wide installation may contain the extension too. A hard link must not be overwritten, for that would
-    // change the original.
-    let module = libraries.join(format!("audit_algolia.{suffix}"));
-    for old in [&module, &extensions.join("audit_algolia.control"), &extensions.join(script_name())] {
-        if old.exists() {
-            fs::remove_file(old)?;
-        }
-    }
-    put(module, &fs::read(library)?)?;
+/// The control file and the scripts, by name. The parts of the install script are joined, and the control file gets the
+/// version.
+pub fn extension_files() -> Result<Vec<(String, Vec<u8>)>> {
     let control = fs::read_to_string(cargo::workspace().join("audit_algolia.control"))?;
     let control = control.replace("@CARGO_VERSION@", env!("CARGO_PKG_VERSION"));
-    put(extensions.join("audit_algolia.control"), control.as_bytes())?;
+    let mut files = vec![("audit_algolia.control".to_owned(), control.into_bytes())];
     let mut script = String::new();
     for part in script_parts()? {
         script.push_str(&fs::read_to_string(part)?);
         script.push('\n');
     }
     if !script.is_empty() {
-        put(extensions.join(script_name()), script.as_bytes())?;
+        files.push((script_name(), script.into_bytes()));
     }
     for step in upgrade_steps()? {
-        let target = extensions.join(step.file_name().unwrap_or_default());
+        let name = step.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        files.push((name, fs::read(&step)?));
+    }
+    Ok(files)
+}
+
+/// Puts library, control file and scripts into the folders of a new copy.
+pub(super) fn add_extension(library: &Path, libraries: &Path, extensions: &Path) -> Result<()> {
+    let put = |target: PathBuf, content: &[u8]| -> Result<()> {
+        // A system-wide installation may contain the extension too. A hard link must not be overwritten, for that would
+        // change the original.
         if target.exists() {
             fs::remove_file(&target)?;
         }
-        put(target, &fs::read(&step)?)?;
+        fs::write(&target, content).with_context(|| format!("cannot write {}", target.display()))?;
+        Ok(fs::set_permissions(&target, Permissions::from_mode(0o644))?)
+    };
+    let suffix = library.extension().unwrap_or_default().to_string_lossy();
+    put(libraries.join(format!("audit_algolia.{suffix}")), &fs::read(library)?)?;
+    for (name, content) in extension_files()? {
+        put(extensions.join(name), &content)?;
     }
     Ok(())
 }

@@ -2,9 +2,11 @@
 //!
 //! The owner removes its folder itself. If the owner is killed, a shell that reads from a pipe of the owner sees the
 //! end of it, stops the server and removes the folder. If the shell is killed as well, the next process that starts a
-//! cluster sees that nobody holds the folder's lock, and does the same.
+//! cluster sees that nobody holds the folder's lock, and does the same. Before the
+//! folder is removed, the warnings in the server's log are added to the file that [`WARNINGS_VARIABLE`] names.
 
-use std::fs::{self, File, Permissions};
+use std::env;
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -35,8 +37,12 @@ if [ -n "$pid" ] && mine "$1"; then
     tries=0
     while mine "$1" && [ $tries -lt 200 ]; do sleep 0.05; tries=$((tries + 1)); done
 fi
+[ -z "$2" ] || [ -e "$1/kept" ] || [ ! -f "$1/log" ] || grep -ah 'WARNING:  ' "$1/log" >> "$2"
 rm -rf "$1"
 "#;
+
+/// The variable with the path of a file for the warnings in the logs of all servers.
+pub const WARNINGS_VARIABLE: &str = "AUDIT_ALGOLIA_WARNINGS";
 
 const OWNER: &str = "owner";
 const KEPT: &str = "kept";
@@ -92,6 +98,9 @@ impl Folder {
 
     /// Ends the watchdog, and removes the folder or keeps it.
     pub(super) fn end(&mut self, keep: bool) {
+        if let Some(file) = env::var_os(WARNINGS_VARIABLE) {
+            let _ = self.add_warnings(Path::new(&file));
+        }
         if keep {
             let _ = fs::write(self.path.join(KEPT), "");
         } else {
@@ -101,6 +110,14 @@ impl Folder {
             let _ = pipe.write_all(b"done\n");
         }
         let _ = self.watchdog.wait();
+    }
+
+    fn add_warnings(&self, file: &Path) -> Result<()> {
+        let log = fs::read(self.path.join("log"))?;
+        let log = String::from_utf8_lossy(&log);
+        let lines: String =
+            log.lines().filter(|line| line.contains("WARNING:  ")).map(|line| format!("{line}\n")).collect();
+        Ok(OpenOptions::new().create(true).append(true).open(file)?.write_all(lines.as_bytes())?)
     }
 }
 
@@ -113,6 +130,7 @@ fn end_cluster(folder: &Path, input: Stdio) -> Result<Child> {
     Command::new("/bin/sh")
         .args(["-c", END_CLUSTER, "audit_algolia-watchdog"])
         .arg(folder)
+        .arg(env::var_os(WARNINGS_VARIABLE).unwrap_or_default())
         .current_dir("/")
         .stdin(input)
         .stdout(Stdio::null())

