@@ -84,7 +84,7 @@ fn a_key_without_overlaps_cannot_be_mirrored() {
     assert_eq!(error.code().code(), "55000");
     assert_eq!(
         error.message(),
-        "columns (room, during) of table period_mirror.t are no key that mirror mode can tell rows by"
+        "columns (room, during) of table period_mirror.t are not a key that mirror mode can use"
     );
     assert!(error.hint().unwrap().contains("WITHOUT OVERLAPS"), "{error:?}");
     // An ordinary index beside it will do.
@@ -144,7 +144,7 @@ fn a_key_whose_not_null_is_not_validated_cannot_be_mirrored() {
         columns => '{v}', mode => 'mirror', backfill => true)";
     let error = failure(&mut play.admin, watch);
     assert_eq!(error.code().code(), "55000");
-    assert!(error.message().contains("are no key that mirror mode can tell rows by"), "{error}");
+    assert!(error.message().contains("are not a key that mirror mode can use"), "{error}");
     play.owner
         .batch_execute("delete from t where id is null; alter table t validate constraint t_id")
         .unwrap();

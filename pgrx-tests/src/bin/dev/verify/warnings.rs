@@ -1,12 +1,19 @@
 //! Decides which warnings in the servers' logs are expected. Any other counts as a failure, because a newer version may
 //! warn about something that an older version accepts.
 
-/// The beginnings of the warnings that tests cause on purpose.
-const EXPECTED: [&str; 4] = [
-    "audit_algolia ",
-    "a change of table ",
-    "changes of table ",
+/// Parts of the warnings that tests cause on purpose.
+const EXPECTED: [&str; 9] = [
+    "audit_algolia",
+    " could not be captured for index ",
+    " are not captured",
+    "objects of partition ",
+    "there is already a transaction in progress",
+    "there is no transaction in progress",
     "terminating connection because of crash of another server process",
+    // PostgreSQL itself forgets to close partitions to which a subscription applies changes of their root, if the table has
+    // any trigger for rows.
+    "resource was not closed: relation \"parts_",
+    "relcache reference leak: relation \"parts_",
 ];
 
 /// The other warnings, each with its count and its first line.
@@ -14,7 +21,7 @@ pub(super) fn unexpected(log: &str) -> Vec<String> {
     let mut found: Vec<(&str, usize, &str)> = Vec::new();
     for line in log.lines() {
         let Some((_, text)) = line.split_once("WARNING:  ") else { continue };
-        if EXPECTED.iter().any(|start| text.starts_with(start)) {
+        if EXPECTED.iter().any(|part| text.contains(part)) {
             continue;
         }
         match found.iter_mut().find(|(known, ..)| *known == text) {
