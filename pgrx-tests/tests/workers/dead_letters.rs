@@ -238,7 +238,7 @@ fn the_dead_are_counted_again_after_a_crash() {
     let mut db = staged(&stage, "log");
     insert_with_poison(&mut db, "log", 1..=30, &[3, 4]);
     wait_until("deaths", SOON, || queue(&mut db, "log").dead == 2);
-    let worker = workers(&mut db, "postgres")[0];
+    let worker = a_worker(&mut db, "postgres");
     stage.cluster.kill_backend(worker, Signal::SIGKILL).unwrap();
     wait_until("the crash", SOON, || db.batch_execute("select 1").is_err());
     let mut db = stage.session();

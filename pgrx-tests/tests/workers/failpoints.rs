@@ -91,7 +91,7 @@ fn a_record_that_a_raised_limit_lets_pass_is_sent_though_it_was_claimed_before()
     let mut db = staged(&stage, "log");
     let mut admin = stage.admin();
     wait_for_workers(&mut admin, "postgres", 1);
-    let worker = workers(&mut admin, "postgres")[0];
+    let worker = a_worker(&mut admin, "postgres");
     order(&stage, "after claim", "stop");
     db.batch_execute("insert into log values (1, repeat('x', 500))").unwrap();
     wait_until_carried_out(&stage, "after claim");

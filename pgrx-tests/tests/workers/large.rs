@@ -58,7 +58,7 @@ fn growth(stage: &Stage, db: &mut Client, ids: std::ops::RangeInclusive<i64>) ->
         db.execute("insert into log select $1, text from noise", &[&id]).unwrap();
     }
     wait_until("a worker", SOON, || workers(db, "postgres").len() == 1);
-    let worker = workers(db, "postgres")[0];
+    let worker = a_worker(db, "postgres");
     let before = peak(worker);
     db.batch_execute("select audit_algolia.resume('log')").unwrap();
     wait_until("delivery", 6 * SOON, || one::<i64>(db, "select count(*) from audit_algolia.queue") == 0);
@@ -162,7 +162,7 @@ fn short(stage: &Stage, db: &mut Client, bytes: i64, memory: i64) -> i32 {
     wait_for_state(db, "log", "paused");
     insert(db, "log", 1..=2);
     db.execute("insert into log select 3, repeat('x', $1::bigint::integer)", &[&bytes]).unwrap();
-    let worker = workers(db, "postgres")[0];
+    let worker = a_worker(db, "postgres");
     limit(db, worker, Some(memory));
     db.batch_execute("select audit_algolia.resume('log')").unwrap();
     worker

@@ -41,7 +41,7 @@ fn a_worker_stays_as_small_as_it_was() {
     let mut db = staged(&stage, "log");
     wait_until("a worker", SOON, || workers(&mut db, "postgres").len() == 1);
     deliver(&stage, &mut db, 1..=50_000);
-    let worker = workers(&mut db, "postgres")[0];
+    let worker = a_worker(&mut db, "postgres");
     let before = memory(worker);
     for part in 1..=5 {
         deliver(&stage, &mut db, part * 50_000 + 1..=(part + 1) * 50_000);
@@ -75,7 +75,7 @@ fn many_requests_on_their_way_reserve_little_address_space() {
         .unwrap();
     let mut db = staged(&stage, "log");
     wait_until("a worker", SOON, || workers(&mut db, "postgres").len() == 1);
-    let worker = workers(&mut db, "postgres")[0];
+    let worker = a_worker(&mut db, "postgres");
     let before = figure(worker, "VmPeak");
     deliver(&stage, &mut db, 1..=1000);
     let threads = std::fs::read_dir(format!("/proc/{worker}/task")).unwrap().count();
@@ -117,7 +117,7 @@ fn a_worker_that_rests_gives_back_what_its_senders_needed() {
         .unwrap();
     let mut db = staged(&stage, "log");
     wait_for_workers(&mut db, "postgres", 1);
-    let worker = workers(&mut db, "postgres")[0];
+    let worker = a_worker(&mut db, "postgres");
     deliver(&stage, &mut db, 1..=50_000);
     assert!(figure(worker, "Threads") > 1);
     let busy = memory(worker);

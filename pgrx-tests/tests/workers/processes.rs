@@ -67,7 +67,7 @@ fn a_killed_worker_restarts_the_server_and_all_rows_arrive() {
     stage.standin.fault(None, Fault::Hang, Times::Always);
     insert(&mut db, "log", 1..=1000);
     wait_until("hanging requests", SOON, || stage.standin.in_hang() >= 3);
-    let victim = workers(&mut db, "postgres")[0];
+    let victim = a_worker(&mut db, "postgres");
     stage.cluster.kill_backend(victim, Signal::SIGKILL).unwrap();
     wait_until("the crash", SOON, || db.batch_execute("select 1").is_err());
     stage.standin.clear_faults();

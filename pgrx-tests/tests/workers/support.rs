@@ -7,7 +7,7 @@ use audit_algolia_tests::server::Cluster;
 pub(crate) use audit_algolia_tests::stage::one;
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::standin::Standin;
-use audit_algolia_tests::wait::wait_until;
+use audit_algolia_tests::wait::{eventually, wait_until};
 use postgres::Client;
 
 /// How long something that the server does at once may take: two seconds are promised.
@@ -91,6 +91,12 @@ pub(crate) fn workers(db: &mut Client, database: &str) -> Vec<i32> {
         &[&database],
     );
     rows.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+/// A worker of a database, as soon as there is one: a worker may just have ended, and another not yet begun.
+#[track_caller]
+pub(crate) fn a_worker(db: &mut Client, database: &str) -> i32 {
+    eventually("a worker", SOON, || workers(db, database).first().copied())
 }
 
 /// Waits until a database has so many workers.

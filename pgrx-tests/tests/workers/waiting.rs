@@ -67,8 +67,8 @@ fn a_worker_that_waits_to_read_the_indices_has_no_snapshot() {
     for table in ["index", "queue", "backfill", "repair"] {
         let mut holder = stage.admin();
         holder.batch_execute(&format!("begin; lock table audit_algolia.{table}")).unwrap();
-        let before = workers(&mut db, "postgres");
-        db.execute("select pg_terminate_backend($1)", &[&before[0]]).unwrap();
+        let before = a_worker(&mut db, "postgres");
+        db.execute("select pg_terminate_backend($1)", &[&before]).unwrap();
         wait_for_waiting(&mut db, "audit_algolia worker");
         holder.batch_execute("commit").unwrap();
         replace_workers(&mut db, "postgres");
