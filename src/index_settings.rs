@@ -7,6 +7,7 @@
 
 use serde_json::{json, Map, Value};
 
+use crate::record::ALERT_ATTRIBUTE;
 use crate::rules::{bucket_names, WatchedColumn};
 
 /// Algolia returns at most this many values of a facet: almost three years of days, six weeks of hours.
@@ -27,6 +28,8 @@ pub struct SourceFacts {
     pub facets: Vec<String>,
     /// Whether its records are changes.
     pub are_changes: bool,
+    /// Whether some of its records alert.
+    pub has_alert: bool,
     /// Whether its records are the rows of the table.
     pub is_mirror: bool,
     /// The kind of value of each column of the table.
@@ -140,6 +143,9 @@ impl SettingsBuilder {
             if source.is_numeric(facet) {
                 add(&mut self.numeric, facet);
             }
+        }
+        if source.has_alert {
+            self.facet(ALERT_ATTRIBUTE, Use::Count);
         }
         // Somebody who knows a person's pseudonym can filter by it.
         for attribute in source.attributes_of(&source.pseudonymize) {

@@ -3,6 +3,7 @@
 //! The core (`delivery`, `record`, …) is plain Rust and builds without PostgreSQL; the shell (`pg`)
 //! is the only part that names pgrx and comes with one of the features `pg15` … `pg18`.
 
+pub mod alerts;
 pub mod backfill;
 pub mod claims;
 pub mod databases;

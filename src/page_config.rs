@@ -8,6 +8,7 @@
 use serde_json::{json, Map, Value};
 
 use crate::index_settings::{index_settings, SourceFacts, ValueKind};
+use crate::record::ALERT_ATTRIBUTE;
 use crate::rules::WatchedColumn;
 
 /// The version of the configuration's format. The page refuses any other.
@@ -87,14 +88,20 @@ impl Attribute<'_> {
 fn attributes(sources: &[SourceFacts]) -> Vec<Attribute<'_>> {
     let mut attributes: Vec<Attribute<'_>> = Vec::new();
     for source in sources {
-        for WatchedColumn { name, attribute } in &source.columns {
-            let found = Attribute {
-                name: attribute,
-                kind: source.kind_of(name),
-                is_pseudonym: source.pseudonymize.contains(name),
-                is_key: source.object_id.contains(name),
-            };
-            match attributes.iter_mut().find(|known| known.name == attribute) {
+        let columns = source.columns.iter().map(|WatchedColumn { name, attribute }| Attribute {
+            name: attribute,
+            kind: source.kind_of(name),
+            is_pseudonym: source.pseudonymize.contains(name),
+            is_key: source.object_id.contains(name),
+        });
+        let alert = source.has_alert.then_some(Attribute {
+            name: ALERT_ATTRIBUTE,
+            kind: ValueKind::Boolean,
+            is_pseudonym: false,
+            is_key: false,
+        });
+        for found in columns.chain(alert) {
+            match attributes.iter_mut().find(|known| known.name == found.name) {
                 None => attributes.push(found),
                 Some(known) => {
                     known.kind = if known.kind == found.kind { known.kind } else { ValueKind::Text };
@@ -178,6 +185,14 @@ mod tests {
         assert_eq!(config["application_id"], "APP");
         assert_eq!(config["hosts"], json!(["https://search.example"]));
         assert_eq!(config["indices"], json!([]));
+    }
+
+    #[test]
+    fn alerts_are_an_attribute_to_filter_on() {
+        let config = of_one(SourceFacts { has_alert: true, ..log() });
+        let index = &config["indices"][0];
+        assert_eq!(index["attributes"][3], json!({"name": "alert", "type": "boolean"}));
+        assert_eq!(index["attributesForFaceting"][1], "alert");
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod error;
 pub use columns::{check_attributes, parse_columns, WatchedColumn};
 pub use error::{RuleError, RuleErrorKind};
 
-use crate::record::{Operation, BUCKET_SUFFIXES, CHANGE_ATTRIBUTES};
+use crate::record::{Operation, ALERT_ATTRIBUTE, BUCKET_SUFFIXES, CHANGE_ATTRIBUTES};
 
 /// The most bytes of an index's name.
 ///
@@ -120,12 +120,13 @@ pub fn check_time_column<'a>(
 
 /// The facets without repetitions. Each must be an attribute of `columns`, a bucket of `time_attribute`, or, for change
 /// records, an attribute of the change itself. `previous` must be given by an attribute within it, as
-/// `previous.attribute`.
+/// `previous.attribute`. If the source has an alert, `alert` is an attribute, too.
 pub fn check_facets(
     entries: &[Option<&str>],
     columns: &[WatchedColumn],
     time_attribute: Option<&str>,
     are_changes: bool,
+    has_alert: bool,
 ) -> Result<Vec<String>, RuleError> {
     const LIST: &str = "facets";
     let mut attributes: Vec<String> = columns.iter().map(|column| column.attribute.clone()).collect();
@@ -135,6 +136,7 @@ pub fn check_facets(
         attributes.extend(of_changes.map(|attribute| (*attribute).to_owned()));
         attributes.extend(columns.iter().map(|column| format!("{PREVIOUS}.{}", column.attribute)));
     }
+    attributes.extend(has_alert.then(|| ALERT_ATTRIBUTE.to_owned()));
     let mut facets: Vec<String> = Vec::with_capacity(entries.len());
     for entry in entries {
         let facet = present(LIST, entry)?;
@@ -187,6 +189,14 @@ pub fn check_change_attributes(columns: &[WatchedColumn], key: &[&str]) -> Resul
         }
     }
     Ok(())
+}
+
+/// Checks that no attribute has the name of the one that records have which alert.
+pub fn check_alert_attribute(columns: &[WatchedColumn]) -> Result<(), RuleError> {
+    match columns.iter().find(|column| column.attribute == ALERT_ATTRIBUTE) {
+        Some(column) => Err(RuleError::AlertAttribute { column: column.name.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// The key columns that `columns` does not name.

@@ -41,7 +41,8 @@ select
         where a.attrelid = s.relation and a.attnum > 0 and not a.attisdropped
         order by a.attnum
     ),
-    s.relname::text
+    s.relname::text,
+    s.alert is not null
 from audit_algolia.index as i
 left join (
     select o.*, c.relname, c.relowner, n.nspname

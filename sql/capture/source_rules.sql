@@ -16,7 +16,9 @@ select
         select
         from audit_algolia.backfill as b
         where b.source = s.id and b.state in ('waiting', 'running', 'throttled', 'failed')
-    )
+    ),
+    s.alert,
+    case when s.alert is not null then (select i.name from audit_algolia.index as i where i.id = s.index_id) end
 from audit_algolia.source as s
 join pg_catalog.pg_class as c on c.oid = s.relation
 where s.id = $1

@@ -29,6 +29,7 @@ create table audit_algolia.source (
     mode text not null,
     created_at timestamptz not null default pg_catalog.now(),
     snapshot_boundary bigint[],
+    alert text,
     -- No foreign key: pg_restore with several jobs fills an extension's tables in any order.
     constraint source_pkey primary key (id)
 );
@@ -48,6 +49,7 @@ comment on column audit_algolia.source.filter is 'Condition that a row must meet
 comment on column audit_algolia.source.operations is 'Operations that are captured.';
 comment on column audit_algolia.source.mode is 'append: one record per change; mirror: the index holds the table''s rows.';
 comment on column audit_algolia.source.created_at is 'When watch() was called.';
+comment on column audit_algolia.source.alert is 'Condition for records that alert; NULL: none.';
 comment on column audit_algolia.source.snapshot_boundary is
     'Which rows existed when watch() was called: cluster identifier, transaction that wrote this row, next transaction id, watching transaction and its command (0: none), number of running transactions, their ids, and the table''s files as pairs of oid and file number.';
 
@@ -195,6 +197,20 @@ comment on column audit_algolia.dead_letter.http_status is 'HTTP status of Algol
 comment on column audit_algolia.dead_letter.error is 'Why the record was rejected, in Algolia''s words if there are any.';
 comment on column audit_algolia.dead_letter.died_at is 'When the record was given up.';
 comment on column audit_algolia.dead_letter.object is 'The object that the record is a version of, as in the queue.';
+
+-- PostgreSQL refuses to prepare a transaction that has sent notifications. A worker deletes the rows as soon as it learns of
+-- COMMIT PREPARED, so a dump needs none of them.
+create table audit_algolia.prepared_alert (
+    payload text not null
+) with (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    vacuum_truncate = off
+);
+alter table audit_algolia.prepared_alert alter column payload set statistics 0;
+comment on table audit_algolia.prepared_alert is
+    'Alerts of prepared transactions. A worker sends them after COMMIT PREPARED and deletes them.';
+comment on column audit_algolia.prepared_alert.payload is 'Payload of the notification.';
 
 -- Changes that on_capture_error = warn let pass without a record. They hold only the row's key, never one that must be
 -- pseudonymized: a watch that pseudonymizes the key deletes them. They belong to a table and an index, not to a source, so a

@@ -9,7 +9,7 @@ create function audit_algolia.capture() returns trigger
 comment on function audit_algolia.capture() is
     'Trigger function of watched tables: copies the allowed columns of changed rows into the queue. audit_algolia.watch() creates its triggers.';
 
--- It keeps the caller's search_path, which resolves the names in a filter, and pins its own before it does anything else.
+-- It keeps the caller's search_path, which resolves the names in filter and alert, and pins its own before it does anything else.
 create function audit_algolia.watch(
     source regclass,
     index_name text default null,
@@ -22,11 +22,12 @@ create function audit_algolia.watch(
     time_column text default null,
     facets text[] default '{}',
     backfill boolean default false,
-    object_prefix text default '')
+    object_prefix text default '',
+    alert text default null)
     returns integer
     language c volatile
     as 'MODULE_PATHNAME', 'watch_wrapper';
-comment on function audit_algolia.watch(regclass, text, text[], text[], text[], text, text[], text, text, text[], boolean, text) is
+comment on function audit_algolia.watch(regclass, text, text[], text[], text[], text, text[], text, text, text[], boolean, text, text) is
     'Watches a table: from now on its committed changes are delivered to an Algolia index. Returns the source''s id. Needs ownership of the table.';
 
 -- It keeps the caller's search_path, because event triggers see the dropping of triggers as the caller's statement.

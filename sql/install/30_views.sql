@@ -20,7 +20,8 @@ select
         when t.outdated then 'trigger outdated'
         else 'watching'
     end as state,
-    s.created_at
+    s.created_at,
+    s.alert
 from audit_algolia.source as s
 join audit_algolia.index as i on i.id = s.index_id
 left join pg_catalog.pg_class as c on c.oid = s.relation
@@ -72,7 +73,7 @@ union all
 -- Tables that were restored or copied with their triggers, but without their rules.
 select
     a.id, a.relation, null, null, null, null, null, null, null, null,
-    pg_catalog.array_agg(a.operation order by a.operation), null, 'source missing', null
+    pg_catalog.array_agg(a.operation order by a.operation), null, 'source missing', null, null
 from (
     select
         g.tgrelid::pg_catalog.regclass as relation,
@@ -119,6 +120,7 @@ comment on column audit_algolia.sources.operations is 'Operations that are captu
 comment on column audit_algolia.sources.mode is 'append: one record per change; mirror: the index holds the table''s rows.';
 comment on column audit_algolia.sources.state is 'watching, trigger disabled, trigger missing, trigger outdated, source missing or table dropped.';
 comment on column audit_algolia.sources.created_at is 'When watch() was called.';
+comment on column audit_algolia.sources.alert is 'Condition for records that alert; NULL: none.';
 
 create view audit_algolia.dead_letters as
 select

@@ -6,7 +6,7 @@ revoke all on schema audit_algolia from public;
 -- A column of such a type, in somebody's table, would block DROP EXTENSION.
 revoke all on type
     audit_algolia.index, audit_algolia.source, audit_algolia.queue, audit_algolia.dead_letter,
-    audit_algolia.configuration, audit_algolia.backfill, audit_algolia.repair,
+    audit_algolia.configuration, audit_algolia.backfill, audit_algolia.repair, audit_algolia.prepared_alert,
     audit_algolia.sources, audit_algolia.dead_letters, audit_algolia.backfill_progress
 from public;
 -- The server records these revocations in pg_init_privs as part of the extension. pg_dump does not expect such entries for row

@@ -1,9 +1,11 @@
 //! The shell: everything that uses PostgreSQL. Nothing outside this module names pgrx.
 
+mod alerts;
 mod api;
 mod backfill;
 mod capture;
 mod clock;
+mod condition;
 mod connection;
 mod counter;
 mod databases;
@@ -12,7 +14,6 @@ mod descriptor;
 mod encoding;
 mod error_context;
 mod failpoint;
-mod filter;
 mod guc;
 
 mod flight_recorder;

@@ -26,6 +26,9 @@ pub(super) struct SourceRules {
     pub(super) object_prefix: String,
     pub(super) time_column: Option<String>,
     pub(super) filter: Option<String>,
+    pub(super) alert: Option<String>,
+    /// The name of the index, if records for it may alert.
+    pub(super) alert_index: Option<String>,
     pub(super) operations: Vec<Operation>,
     pub(super) mode: Mode,
     /// It is mirrored, and its history is not queued yet.
@@ -104,6 +107,8 @@ impl SourceRules {
                 owner: row.get(10).unwrap_or(pg_sys::InvalidOid),
                 mode: row.get::<String>(11).and_then(|word| Mode::of(&word)).unwrap_or(Mode::Append),
                 is_backfilled: row.get(12).unwrap_or_default(),
+                alert: row.get(13),
+                alert_index: row.get(14),
             })
         })
     }

@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::pending_changes::PendingChanges;
-use super::shmem;
+use super::{alerts, shmem};
 use crate::id_ranges::IdRanges;
 use crate::shared_state::{Announced, Commit, CommitDelta};
 
@@ -21,7 +21,7 @@ thread_local! {
 }
 
 /// Registers the callbacks, once per process.
-fn register() {
+pub(super) fn register() {
     if !REGISTERED.replace(true) {
         // SAFETY: the callbacks are guarded functions that live as long as the library, which is never unloaded.
         unsafe {
@@ -144,6 +144,23 @@ fn commits_lazily() -> bool {
     u32::try_from(level) == Ok(pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF)
 }
 
+/// Announces the changes of the current transaction, which is about to commit.
+fn announce(xid: u32, database: u32) {
+    PENDING.with_borrow_mut(|pending| {
+        let changes = pending.changes();
+        let Some(announcements) = shmem::announcements().filter(|_| !changes.is_empty()) else { return };
+        let is_lazy = commits_lazily();
+        // SAFETY: set at the start of every process.
+        let start = usize::try_from(unsafe { pg_sys::MyProcPid }).unwrap_or(0);
+        let announced = announcements.announce(start, xid, database, &changes, is_lazy);
+        if is_lazy && !announced.is_complete(&changes) {
+            // SAFETY: the transaction is about to commit. Unannounced, it must not be visible before it is flushed.
+            unsafe { pg_sys::ForceSyncCommit() };
+        }
+        pending.announced = Some(announced);
+    });
+}
+
 /// Publishes the changes of the current transaction, which has just committed.
 fn publish(database: u32, announced: Option<Announced>, changes: &[CommitDelta]) {
     // SAFETY: the transaction has its end time by now, and the end of its commit record.
@@ -177,20 +194,17 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
     let (xid, database) =
         unsafe { (pg_sys::GetTopTransactionIdIfAny().into_inner(), pg_sys::MyDatabaseId.to_u32()) };
     match event {
-        XACT_EVENT_PRE_COMMIT => PENDING.with_borrow_mut(|pending| {
-            let changes = pending.changes();
-            let Some(announcements) = shmem::announcements().filter(|_| !changes.is_empty()) else { return };
-            let is_lazy = commits_lazily();
-            // SAFETY: set at the start of every process.
-            let start = usize::try_from(unsafe { pg_sys::MyProcPid }).unwrap_or(0);
-            let announced = announcements.announce(start, xid, database, &changes, is_lazy);
-            if is_lazy && !announced.is_complete(&changes) {
-                // SAFETY: the transaction is about to commit. Unannounced, it must not be visible before it is flushed.
-                unsafe { pg_sys::ForceSyncCommit() };
-            }
-            pending.announced = Some(announced);
-        }),
+        XACT_EVENT_PRE_COMMIT => {
+            alerts::before_commit();
+            announce(xid, database);
+        }
+        XACT_EVENT_PRE_PREPARE => {
+            let are_stored = alerts::before_prepare();
+            // The workers look for stored alerts when the transaction is committed.
+            PENDING.with_borrow_mut(|pending| pending.stale |= are_stored);
+        }
         XACT_EVENT_COMMIT => {
+            alerts::at_end();
             let mut pending = PENDING.take();
             // This must precede the publication of rows of the same transaction.
             if !pending.pauses.is_empty() {
@@ -223,6 +237,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             }
         }
         XACT_EVENT_ABORT => {
+            alerts::at_end();
             PREPARING.set(None);
             let pending = PENDING.take();
             if let (Some(announced), Some(mut shared_state)) = (pending.announced, shmem::shared_state()) {
@@ -256,6 +271,11 @@ unsafe extern "C-unwind" fn on_subtransaction(
     _argument: *mut std::ffi::c_void,
 ) {
     use pg_sys::SubXactEvent::*;
+    match event {
+        SUBXACT_EVENT_COMMIT_SUB => alerts::commit_subtransaction(mine, parent),
+        SUBXACT_EVENT_ABORT_SUB => alerts::abort_subtransaction(mine),
+        _ => (),
+    }
     PENDING.with_borrow_mut(|pending| match event {
         SUBXACT_EVENT_COMMIT_SUB => pending.commit_subtransaction(mine, parent),
         SUBXACT_EVENT_ABORT_SUB => pending.abort_subtransaction(mine),

@@ -33,7 +33,7 @@ pub use layout::{Field, RecordLayout};
 pub use moment::{Moment, EPOCH_2000_MILLIS};
 pub use object_id::split_object_id;
 pub use value::{Elements, Value};
-pub use write::write_record;
+pub use write::{add_alert, write_record, ALERT_ATTRIBUTE};
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,9 @@ use crate::record::layout::FieldLayout;
 use crate::record::object_id::append_object_id;
 use crate::record::{Buffer, Calendar, RecordError, RecordLayout, Value};
 
+/// The attribute of records that alert.
+pub const ALERT_ATTRIBUTE: &str = "alert";
+
 /// Appends the record of one row to `out`.
 ///
 /// `key_parts` are the output texts of the key columns, and `values` are the values of the fields, both in the layout's
@@ -42,6 +45,15 @@ pub(super) fn all_or_nothing(
         out.truncate(start);
     }
     result
+}
+
+/// Adds to a finished record that it alerts.
+pub fn add_alert(record: &mut Buffer) -> Result<(), RecordError> {
+    record.pop();
+    record.extend_from_slice(b",\"");
+    record.extend_from_slice(ALERT_ATTRIBUTE.as_bytes());
+    record.extend_from_slice(b"\":true}");
+    Ok(record.check()?)
 }
 
 /// Appends the attributes of a row, each with a leading comma.

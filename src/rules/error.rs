@@ -4,6 +4,8 @@
 
 use thiserror::Error;
 
+use crate::record::ALERT_ATTRIBUTE;
+
 /// A mistake in the arguments of `watch`. It displays as the message, in PostgreSQL's style.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum RuleError {
@@ -35,6 +37,8 @@ pub enum RuleError {
     AttributeName { attribute: String, column: String, reason: String },
     #[error("attribute \"{attribute}\" is also an attribute that change records have of their own")]
     ChangeAttribute { attribute: String, column: String },
+    #[error("attribute \"{ALERT_ATTRIBUTE}\" is also the one that records have which alert")]
+    AlertAttribute { column: String },
     #[error("attribute \"{column}\" is also the name of a key column")]
     KeyAttribute { column: String },
     #[error("attribute \"{bucket}\" is also the name of a time bucket of \"{time}\"")]
@@ -98,6 +102,7 @@ impl RuleError {
             RuleError::DuplicateEntry { .. }
             | RuleError::DuplicateAttribute { .. }
             | RuleError::ChangeAttribute { .. }
+            | RuleError::AlertAttribute { .. }
             | RuleError::KeyAttribute { .. }
             | RuleError::BucketCollision { .. } => RuleErrorKind::DuplicateColumn,
             RuleError::NullArgument { .. } | RuleError::NullEntry { .. } => RuleErrorKind::NullNotAllowed,
@@ -142,7 +147,8 @@ impl RuleError {
             }
             RuleError::ReservedAttribute { column, .. }
             | RuleError::AttributeName { column, .. }
-            | RuleError::ChangeAttribute { column, .. } => {
+            | RuleError::ChangeAttribute { column, .. }
+            | RuleError::AlertAttribute { column } => {
                 format!("Write '\"{column}\" AS attribute' to give the column another attribute.")
             }
             RuleError::BucketCollision { .. } => {

@@ -137,17 +137,20 @@ fn the_time_column_is_allowed_and_shown() {
 #[test]
 fn facets_are_attributes_or_buckets() {
     let columns = columns(&["user_id AS user", "at"]);
-    let facets = check_facets(&[Some("user"), Some("at_weekday"), Some("user")], &columns, Some("at"), false);
+    let alert = check_facets(&[Some("alert")], &columns, None, false, true);
+    assert_eq!(alert, Ok(vec!["alert".to_owned()]));
+    let facets =
+        check_facets(&[Some("user"), Some("at_weekday"), Some("user")], &columns, Some("at"), false, false);
     assert_eq!(facets.unwrap(), ["user", "at_weekday"]);
     check_error(
-        check_facets(&[Some("at_day")], &columns, None, false),
+        check_facets(&[Some("at_day")], &columns, None, false, false),
         "facet \"at_day\" is not an attribute of the records",
         "The attributes are user, at.",
         RuleErrorKind::UndefinedColumn,
     );
     let nulls = "facets must not contain nulls";
     check_error(
-        check_facets(&[None], &columns, None, false),
+        check_facets(&[None], &columns, None, false, false),
         nulls,
         "Leave the entry out.",
         RuleErrorKind::NullNotAllowed,
@@ -183,6 +186,17 @@ fn operations_are_read_in_any_case_and_order() {
 }
 
 #[test]
+fn records_that_alert_keep_the_name_of_their_attribute() {
+    assert_eq!(check_alert_attribute(&columns(&["user_id", "at"])), Ok(()));
+    check_error(
+        check_alert_attribute(&columns(&["at", "user_id AS alert"])),
+        "attribute \"alert\" is also the one that records have which alert",
+        "Write '\"user_id\" AS attribute' to give the column another attribute.",
+        RuleErrorKind::DuplicateColumn,
+    );
+}
+
+#[test]
 fn change_records_keep_their_own_names() {
     let clear = columns(&["user_id", "at"]);
     assert_eq!(check_change_attributes(&clear, &["id"]), Ok(()));
@@ -202,9 +216,12 @@ fn change_records_keep_their_own_names() {
         RuleErrorKind::DuplicateColumn,
     );
     let facets = [Some("op"), Some("changed_by"), Some("previous.at"), Some("at")];
-    assert_eq!(check_facets(&facets, &clear, None, true).unwrap(), ["op", "changed_by", "previous.at", "at"]);
+    assert_eq!(
+        check_facets(&facets, &clear, None, true, false).unwrap(),
+        ["op", "changed_by", "previous.at", "at"]
+    );
     check_error(
-        check_facets(&[Some("previous")], &clear, None, true),
+        check_facets(&[Some("previous")], &clear, None, true, false),
         "facet \"previous\" is not an attribute of the records",
         "The attributes are user_id, at, op, changed, changed_by, changed_at, transaction_id, previous.user_id, previous.at.",
         RuleErrorKind::UndefinedColumn,

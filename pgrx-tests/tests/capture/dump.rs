@@ -22,7 +22,7 @@ fn a_dump_carries_undelivered_rows_along() {
         )
         .unwrap();
     watch(&mut admin, "s.\"T t\"", "t", "columns => '{v}'");
-    watch(&mut admin, "zz", "zz", "columns => '{id}'");
+    watch(&mut admin, "zz", "zz", "columns => '{id}', alert => 'id > 1'");
     watch(
         &mut admin,
         "c",
@@ -48,6 +48,8 @@ fn a_dump_carries_undelivered_rows_along() {
         .unwrap();
     new.wait_for_records("t", 2002);
     new.wait_for_records("zz", 2);
+    let alerting = new.standin.index("zz").into_values().filter(|record| record.get("alert").is_some());
+    assert_eq!(alerting.map(|record| record["objectID"].to_string()).collect::<Vec<_>>(), ["\"2\""]);
     assert_eq!(new.standin.index("t")["5001"]["v"], "new");
     restored
         .batch_execute("update c set v = 'hidden' where id = 1; insert into c values (3, 'c'), (4, 'hidden'); delete from c")

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod activity;
+mod alerts;
 mod cache;
 mod changed_queue;
 mod changes;
@@ -22,6 +23,7 @@ mod keys;
 mod memory;
 mod names;
 mod newer;
+mod notifications;
 mod pairs;
 mod partitions;
 mod play;

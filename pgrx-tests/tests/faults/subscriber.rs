@@ -4,6 +4,7 @@
 use audit_algolia_tests::server::{Cluster, StopMode};
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
+use postgres::fallible_iterator::FallibleIterator;
 use postgres::Client;
 
 use crate::traffic::wait_for_empty_queues;
@@ -17,7 +18,7 @@ fn watch_what_is_applied(cluster: &Cluster, table: &str) {
     };
     let said = psql(&format!(
         "select audit_algolia.watch('{table}', columns => '{{v}}', filter => 'v <> ''hidden''',
-            operations => '{{insert, update, delete}}')"
+            operations => '{{insert, update, delete}}', alert => 'id = 9999')"
     ));
     assert!(
         said.contains(&format!(
@@ -158,6 +159,13 @@ fn a_subscriber_tells_each_change_once_whatever_happens_to_it() {
         assert_eq!(told(&stage, table), expected);
     }
     let mut subscriber = stage.session();
+    subscriber.batch_execute("listen audit_algolia_alert").unwrap();
+    db.batch_execute("insert into account values (9999, 'a')").unwrap();
+    wait_until("a notification of what the subscription applies", SOON, || {
+        subscriber.batch_execute("select 1").unwrap();
+        let heard = subscriber.notifications().iter().next().unwrap();
+        heard.is_some_and(|heard| heard.payload().contains("9999@"))
+    });
     wait_for_empty_queues(&mut subscriber);
     subscriber.batch_execute("drop subscription s").unwrap();
 }

@@ -8,13 +8,13 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::row_writer::{filter_of, names_of, RowWriter};
+use super::row_writer::{conditions_of, names_of, RowWriter};
 use super::sources::watched;
 use super::{caller, Table};
 use crate::pg::capture::{BoundRelation, Scratch};
+use crate::pg::condition::Conditions;
 use crate::pg::descriptor::columns;
 use crate::pg::error_context::with_error_context;
-use crate::pg::filter::Filter;
 use crate::pg::owner::{as_user, pin_output_settings};
 use crate::pg::report::{overflow, reported, sql_error, SqlResult};
 use crate::pg::rules::SourceRules;
@@ -152,7 +152,7 @@ fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>, set: &mut ResultS
 
 fn show(table: &Table, rules: &SourceRules, limit: i64, set: &mut ResultSet) -> SqlResult<()> {
     let names = RefCell::new(names_of(rules));
-    let filter = filter_of(table, rules, &names)?;
+    let conditions = conditions_of(table, rules, &names)?;
     let list: Vec<String> = names.borrow().iter().map(spi::quote_identifier).collect();
     let order: Vec<String> = rules
         .time_column
@@ -165,13 +165,13 @@ fn show(table: &Table, rules: &SourceRules, limit: i64, set: &mut ResultSet) -> 
     pin_output_settings();
     Spi::connect(|client| {
         // With a filter, it is not known how many rows must be read to find `limit` that pass.
-        let rows = filter.is_none().then_some(limit);
+        let rows = (!conditions.has_filter()).then_some(limit);
         let mut cursor = client.open_cursor(query.as_str(), &[rows.into()]);
         let mut left = usize::try_from(limit).unwrap_or(usize::MAX);
         while left > 0 {
             cursor.fetch(FETCH)?;
             // SAFETY: SPI holds the result of this fetch.
-            let shown = unsafe { show_page(rules, table, filter.as_ref(), left, set) }?;
+            let shown = unsafe { show_page(rules, table, &conditions, left, set) }?;
             let Some(shown) = shown else { break };
             left = left.saturating_sub(shown);
         }
@@ -185,11 +185,11 @@ const FETCH: std::os::raw::c_long = 100;
 /// Shows the records of the fetched rows, at most `limit`, and returns how many; `None` if no rows were fetched.
 ///
 /// # Safety
-/// SPI holds the result of a query for the columns in the rules and those that the filter reads.
+/// SPI holds the result of a query for the columns in the rules and those that the conditions read.
 unsafe fn show_page(
     rules: &SourceRules,
     table: &Table,
-    filter: Option<&Filter>,
+    conditions: &Conditions,
     limit: usize,
     set: &mut ResultSet,
 ) -> SqlResult<Option<usize>> {
@@ -201,13 +201,13 @@ unsafe fn show_page(
         }
         let bound = BoundRelation::of_columns(rules, &columns(fetched.tupdesc), &table.bare_name)?;
         let mut writer = RowWriter::new(rules, &bound)?;
-        let evaluation = filter.map(Filter::prepare);
+        let conditions = conditions.prepare();
         let slot = pg_sys::MakeSingleTupleTableSlot(fetched.tupdesc, &raw const pg_sys::TTSOpsHeapTuple);
         let (mut shown, mut scratch) = (0, Scratch::new());
         for tuple in std::slice::from_raw_parts(fetched.vals, count) {
             pg_sys::ExecStoreHeapTuple(*tuple, slot, false);
-            if shown < limit && evaluation.as_ref().is_none_or(|filter| filter.accepts(slot)) {
-                let record = scratch.within(|| writer.write(slot))?;
+            if shown < limit && conditions.accepts(slot) {
+                let record = scratch.within(|| writer.write(slot, &conditions))?;
                 scratch.give_back();
                 if let Some(record) = record {
                     scratch.within(|| set.add(record))?;
@@ -217,9 +217,7 @@ unsafe fn show_page(
             }
         }
         pg_sys::ExecDropSingleTupleTableSlot(slot);
-        if let Some(evaluation) = evaluation {
-            evaluation.close();
-        }
+        conditions.close();
         Ok(Some(shown))
     }
 }

@@ -1,5 +1,5 @@
-//! Records of rows that exist now, for `preview` and `reconcile`: the columns and the filter they need, and the record
-//! of each row.
+//! Records of rows that exist now, for `preview` and `reconcile`: the columns and the conditions they need, and the
+//! record of each row.
 
 use std::cell::RefCell;
 
@@ -7,8 +7,8 @@ use pgrx::pg_sys;
 
 use super::Table;
 use crate::pg::capture::{record_buffer, BoundRelation, RecordMaker, TupleSlot};
+use crate::pg::condition::{Conditions, Evaluations};
 use crate::pg::descriptor::columns;
-use crate::pg::filter::Filter;
 use crate::pg::report::SqlResult;
 use crate::pg::rules::SourceRules;
 use crate::record::{Buffer, Change, ChangeOrigin, Operation};
@@ -22,16 +22,16 @@ pub(super) fn names_of(rules: &SourceRules) -> Vec<String> {
     names
 }
 
-/// The filter of a source, for rows that consist of the columns in `names`. Adds the columns that the filter reads to
-/// them.
-pub(super) fn filter_of(
+/// The conditions of a source, for rows that consist of the columns in `names`. Adds the columns that the conditions
+/// read to them.
+pub(super) fn conditions_of(
     table: &Table,
     rules: &SourceRules,
     names: &RefCell<Vec<String>>,
-) -> SqlResult<Option<Filter>> {
-    let Some(text) = &rules.filter else {
-        return Ok(None);
-    };
+) -> SqlResult<Conditions> {
+    if rules.filter.is_none() && rules.alert.is_none() {
+        return Ok(Conditions::default());
+    }
     // SAFETY: the relation is locked when it is opened. After an error, the abort closes it. The attribute numbers are
     // those of its columns.
     unsafe {
@@ -46,9 +46,9 @@ pub(super) fn filter_of(
             }
             Some(found.unwrap_or(names.len() - 1))
         };
-        let filter = Filter::compile(text, relation, rules.owner, place);
+        let conditions = Conditions::compile(rules, relation, place);
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        filter.map(Some)
+        conditions
     }
 }
 
@@ -80,8 +80,12 @@ impl<'a> RowWriter<'a> {
     /// The record of a row; `None` if only TRUNCATE is watched, whose records are not about rows.
     ///
     /// # Safety
-    /// The slot holds a row of the relation that the rules were bound to.
-    pub(super) unsafe fn write(&mut self, slot: TupleSlot) -> SqlResult<Option<Buffer>> {
+    /// The slot holds a row of the relation that the rules were bound to and the conditions compiled for.
+    pub(super) unsafe fn write(
+        &mut self,
+        slot: TupleSlot,
+        conditions: &Evaluations,
+    ) -> SqlResult<Option<Buffer>> {
         let mut record = record_buffer();
         // SAFETY: the caller guarantees this.
         unsafe {
@@ -93,6 +97,9 @@ impl<'a> RowWriter<'a> {
                     let change = Change { operation: *operation, number: 0, previous: &[], origin };
                     self.maker.write_change(self.bound, &change, value, &mut record)?;
                 }
+            }
+            if conditions.alerts(slot) {
+                self.bound.add_alert(&mut record)?;
             }
         }
         Ok(Some(record))

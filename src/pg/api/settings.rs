@@ -166,6 +166,7 @@ fn facts(row: &spi::SpiHeapTupleData<'_>, table: &str) -> SqlResult<SourceFacts>
         time_column: row.get(7)?,
         facets: texts(8)?,
         are_changes: mode.is_some_and(|mode| are_changes(mode, &operations)),
+        has_alert: row.get(14)?.unwrap_or_default(),
         is_mirror: mode == Some(Mode::Mirror),
         kinds: kinds.collect(),
     })

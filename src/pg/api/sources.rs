@@ -24,6 +24,7 @@ pub(super) struct NewSource {
     pub(super) time_column: Option<String>,
     pub(super) facets: Vec<String>,
     pub(super) filter: Option<String>,
+    pub(super) alert: Option<String>,
     pub(super) operations: Vec<Operation>,
     pub(super) mode: Mode,
     pub(super) backfill: bool,
@@ -85,6 +86,7 @@ impl NewSource {
                     self.operations.iter().map(|o| o.word().to_owned()).collect::<Vec<_>>().into(),
                     self.mode.word().into(),
                     snapshot_boundary.to_numbers().into(),
+                    self.alert.clone().into(),
                 ],
             )?;
             if rows.is_empty() {

@@ -14,17 +14,17 @@ use super::table_checks::{check_key, check_mirrored, check_table, check_virtual}
 use super::triggers::{drop_leaf_triggers, drop_trigger};
 use super::{as_owner, refuse_read_only, warn_unless_preloaded, Table};
 use crate::pg::backfill::{take, this_transaction, OwnRows};
+use crate::pg::condition::{self, ConditionKind};
 use crate::pg::encoding::utf8;
 use crate::pg::error_context::with_error_context;
-use crate::pg::filter;
 use crate::pg::own_ddl::Caller;
 use crate::pg::report::{reported, sql_error, SqlResult};
 use crate::pg::rules::no_pseudonym_key;
 use crate::pg::{guc, xact};
 use crate::rules::{
-    are_changes, check_attributes, check_backfill, check_change_attributes, check_facets, check_index_name,
-    check_mode, check_object_id, check_operations, check_pseudonymize, check_time_column, parse_columns,
-    Mode, RuleError, WatchedColumn,
+    are_changes, check_alert_attribute, check_attributes, check_backfill, check_change_attributes,
+    check_facets, check_index_name, check_mode, check_object_id, check_operations, check_pseudonymize,
+    check_time_column, parse_columns, Mode, RuleError, WatchedColumn,
 };
 
 #[pg_extern(sql = false)]
@@ -42,18 +42,21 @@ fn watch(
     facets: Option<Array<'_, &str>>,
     backfill: Option<bool>,
     object_prefix: Option<&str>,
+    alert: Option<&[u8]>,
 ) -> Result<i32, ErrorReport> {
     let caller = Caller::current();
-    let path = filter.map(|_| filter::search_path()).unwrap_or_default();
+    let path = filter.or(alert).map(|_| condition::search_path()).unwrap_or_default();
     refuse_read_only(c"audit_algolia.watch()");
     reported(with_error_context(|| {
         check_length("filter", filter.map_or(0, <[u8]>::len))?;
+        check_length("alert", alert.map_or(0, <[u8]>::len))?;
         let wish = WatchArguments {
             index_name: text("index_name", index_name)?,
             columns: texts("columns", columns)?,
             pseudonymize: texts("pseudonymize", pseudonymize)?,
             object_id: texts("object_id", object_id)?,
             filter: filter.map(|text| utf8(text).into_owned()),
+            alert: alert.map(|text| utf8(text).into_owned()),
             operations: texts("operations", operations)?,
             mode: text("mode", mode)?,
             time_column: text("time_column", time_column)?,
@@ -74,7 +77,11 @@ fn watch(
             let mut rules = wish.check(&table)?;
             // They must be dropped before a source can get the id in their names.
             drop_stale_triggers(&table, &caller)?;
-            rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
+            let check = |kind, text: Option<String>| {
+                text.map(|text| table.check_condition(kind, &text, &path)).transpose()
+            };
+            rules.filter = check(ConditionKind::Filter, rules.filter)?;
+            rules.alert = check(ConditionKind::Alert, rules.alert)?;
             // Nobody is writing to the table or its partitions now, and whoever does after the commit is captured.
             let snapshot_boundary = take(table.oid, this_transaction(), OwnRows::Uncaptured)?;
             let id = rules.store(&table, &snapshot_boundary)?;
@@ -96,6 +103,7 @@ struct WatchArguments {
     pseudonymize: List,
     object_id: List,
     filter: Option<String>,
+    alert: Option<String>,
     operations: List,
     mode: Option<String>,
     time_column: Option<String>,
@@ -151,6 +159,9 @@ impl WatchArguments {
             check_mirrored(table)?;
             check_key(table, &object_id)?;
         }
+        if self.alert.is_some() {
+            check_alert_attribute(&columns)?;
+        }
         if are_changes(mode, &operations) {
             check_change_attributes(&columns, &key)?;
         }
@@ -165,6 +176,7 @@ impl WatchArguments {
                 &columns,
                 time_attribute,
                 are_changes(mode, &operations),
+                self.alert.is_some(),
             )?,
             time_column: time_attribute
                 .and_then(|attribute| columns.iter().find(|column| column.attribute == attribute))
@@ -175,6 +187,7 @@ impl WatchArguments {
             object_id,
             object_prefix: self.object_prefix.ok_or(RuleError::NullArgument { argument: "object_prefix" })?,
             filter: self.filter,
+            alert: self.alert,
             operations,
             mode,
             backfill,
@@ -183,12 +196,12 @@ impl WatchArguments {
 }
 
 impl Table {
-    /// Checks a filter, whose names are resolved under `path`, and returns the form in which it is stored.
-    fn check_filter(&self, text: &str, path: &CStr) -> SqlResult<String> {
+    /// Checks a condition, whose names are resolved under `path`, and returns the form in which it is stored.
+    fn check_condition(&self, kind: ConditionKind, text: &str, path: &CStr) -> SqlResult<String> {
         // SAFETY: the table is locked, and the relation is closed again. After an error, the abort closes it.
         unsafe {
             let relation = pg_sys::relation_open(self.oid, pg_sys::NoLock as i32);
-            let kept = filter::canonical(text, relation, self.owner, path);
+            let kept = condition::canonical(kind, text, relation, self.owner, path);
             pg_sys::relation_close(relation, pg_sys::NoLock as i32);
             kept
         }

@@ -21,9 +21,9 @@ impl StatementCapture<'_> {
         })?;
         if done.is_err() {
             self.writer.truncate(before);
-            self.filter = None;
+            self.conditions = None;
             if let Some((_, arena)) = &mut self.skipped {
-                // SAFETY: the context contains only the state of the filter, which the error may have corrupted.
+                // SAFETY: the context contains only the state of the conditions, which the error may have corrupted.
                 unsafe { arena.reset() };
             }
         }

@@ -11,11 +11,11 @@ use super::column::TrackedColumn;
 use super::decode::TextDecoder;
 use super::key_index::KeyIndex;
 use super::slot::{self, TupleSlot};
+use crate::pg::condition::Conditions;
 use crate::pg::descriptor::{columns, relation_name, TableColumn};
-use crate::pg::filter::Filter;
 use crate::pg::report::{redacted, sql_error, SqlResult};
 use crate::pg::rules::{column_is_gone, SourceRules};
-use crate::record::{Field, RecordLayout, Value};
+use crate::record::{add_alert, Buffer, Field, RecordLayout, Value};
 use crate::rules::{unlisted_keys, Mode};
 
 /// The rules of a source, bound to the columns of one relation: the watched table, or a partition, whose columns may be
@@ -40,14 +40,14 @@ pub(in crate::pg) struct BoundRelation {
     pub(super) are_changes: bool,
     /// Whether it is mirrored.
     pub(super) is_mirrored: bool,
-    /// The filter, compiled for this relation.
-    pub(super) filter: Option<Filter>,
+    /// The filter and the alert, compiled for this relation.
+    pub(super) conditions: Conditions,
     /// The index by which rows are found by key.
     key_index: Option<KeyIndex>,
 }
 
 impl BoundRelation {
-    /// Binds rules, including the filter, to a relation.
+    /// Binds rules, including the conditions, to a relation.
     ///
     /// # Safety
     /// `relation` is open and locked.
@@ -56,14 +56,12 @@ impl BoundRelation {
         unsafe {
             let (columns, table) = (columns((*relation).rd_att), relation_name(relation));
             let mut bound = BoundRelation::of_columns(rules, &columns, &table)?;
-            if let Some(text) = &rules.filter {
-                bound.filter = Some(Filter::compile(text, relation, rules.owner, Some)?);
-            }
+            bound.conditions = Conditions::compile(rules, relation, Some)?;
             Ok(bound)
         }
     }
 
-    /// Binds rules, without the filter, to columns. A missing column is an error, so that nothing wrong is sent.
+    /// Binds rules, without the conditions, to columns. A missing column is an error, so that nothing wrong is sent.
     pub(in crate::pg) fn of_columns(
         rules: &SourceRules,
         columns: &[TableColumn],
@@ -117,14 +115,14 @@ impl BoundRelation {
             reading: Cell::new(0),
             are_changes: rules.are_changes(),
             is_mirrored: rules.mode == Mode::Mirror,
-            filter: None,
+            conditions: Conditions::default(),
             key_index: None,
         })
     }
 
-    /// Whether records or the filter depend on the session's settings.
+    /// Whether records or conditions depend on the session's settings.
     pub(super) fn depends_on_settings(&self) -> bool {
-        self.depends_on_settings || self.filter.as_ref().is_some_and(|filter| filter.depends_on_settings)
+        self.depends_on_settings || self.conditions.depends_on_settings()
     }
 
     /// The values of a row by the places of their columns, as far as the rules need them.
@@ -139,18 +137,22 @@ impl BoundRelation {
         unsafe { slot::values_of(slot, self.width) }
     }
 
-    /// Whether the filter accepts a single row.
+    /// For a single row: whether the filter accepts it, and whether its record alerts.
     ///
     /// # Safety
     /// The slot holds a row of the relation.
-    pub(super) unsafe fn accepts(&self, slot: TupleSlot) -> bool {
-        let Some(evaluation) = self.filter.as_ref().map(Filter::prepare) else {
-            return true;
-        };
+    pub(super) unsafe fn judge(&self, slot: TupleSlot) -> (bool, bool) {
+        if self.conditions.are_none() {
+            return (true, false);
+        }
+        let evaluations = self.conditions.prepare();
         // SAFETY: the caller guarantees this.
-        let accepts = unsafe { evaluation.accepts(slot) };
-        evaluation.close();
-        accepts
+        let judged = unsafe {
+            let accepts = evaluations.accepts(slot);
+            (accepts, accepts && evaluations.alerts(slot))
+        };
+        evaluations.close();
+        judged
     }
 
     /// Finds the unique index by which rows are found by key.
@@ -282,5 +284,10 @@ impl BoundRelation {
             }
             previous
         })
+    }
+
+    /// Adds to a record that it alerts.
+    pub(in crate::pg) fn add_alert(&self, record: &mut Buffer) -> SqlResult<()> {
+        add_alert(record).map_err(|error| self.explain(error))
     }
 }

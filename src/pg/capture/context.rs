@@ -6,6 +6,7 @@ use std::os::raw::c_void;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::pg::condition::ConditionKind;
 use crate::pg::error_context;
 use crate::pg::report::{SqlError, SqlResult};
 use crate::pg::subtransaction::guarded;
@@ -18,7 +19,7 @@ pub(super) struct CaptureErrorContext(*mut ErrorLocation);
 struct ErrorLocation {
     frame: pg_sys::ErrorContextCallback,
     call: *const pg_sys::TriggerData,
-    in_filter: bool,
+    evaluated: Option<ConditionKind>,
 }
 
 impl CaptureErrorContext {
@@ -35,15 +36,16 @@ impl CaptureErrorContext {
             (*place).frame.callback = Some(tell);
             (*place).frame.arg = place.cast();
             (*place).call = call;
+            (*place).evaluated = None;
             pg_sys::error_context_stack = &raw mut (*place).frame;
             CaptureErrorContext(place)
         }
     }
 
-    /// Says whether the filter is being evaluated.
-    pub(super) fn in_filter(&self, in_filter: bool) {
+    /// Says which condition is being evaluated, if any.
+    pub(super) fn evaluates(&self, condition: Option<ConditionKind>) {
         // SAFETY: the memory lives as long as the trigger's call.
-        unsafe { (*self.0).in_filter = in_filter };
+        unsafe { (*self.0).evaluated = condition };
     }
 
     /// Removes it from the stack.
@@ -63,7 +65,7 @@ unsafe extern "C-unwind" fn tell(argument: *mut c_void) {
         let call = &*place.call;
         let table = CStr::from_ptr((*(*call.tg_relation).rd_rel).relname.data.as_ptr()).to_string_lossy();
         let trigger = CStr::from_ptr((*call.tg_trigger).tgname).to_string_lossy();
-        let what = if place.in_filter { "filter" } else { "capture" };
+        let what = place.evaluated.map_or("capture", ConditionKind::word);
         let text = format!("audit_algolia {what} of table \"{table}\", trigger {trigger}");
         if let Ok(text) = CString::new(text) {
             error_context::tell(&text);
@@ -78,7 +80,7 @@ pub(super) fn attempted<T>(
 ) -> SqlResult<Result<T, Box<SqlError>>> {
     let done = guarded(work)?;
     if done.is_err() {
-        context.in_filter(false);
+        context.evaluates(None);
     }
     Ok(done)
 }

@@ -122,9 +122,14 @@ impl HistoryWriter {
                     previous: &[],
                     origin: &self.unknown,
                 };
-                self.maker.write_change(bound, &change, value, &mut self.record)
+                self.maker.write_change(bound, &change, value, &mut self.record)?;
             } else {
-                self.maker.write_record(bound, value, &mut self.record)
+                self.maker.write_record(bound, value, &mut self.record)?;
+            }
+            // History notifies nobody: it is no news.
+            match fetcher.alerts() {
+                true => bound.add_alert(&mut self.record),
+                false => Ok(()),
             }
         }
     }

@@ -38,7 +38,8 @@ impl StatementCapture<'_> {
                 self.object_of(row.new, &mut new_object)?;
             }
             let stays = *old_object == *new_object;
-            if was && is && stays && !self.source.reports_all && !self.differs(row) {
+            let is_same = || !self.differs(row) && self.alerts(row.old) == self.alerts(row.new);
+            if was && is && stays && !self.source.reports_all && is_same() {
                 return Ok(());
             }
             if was && !stays {

@@ -15,6 +15,7 @@ use super::queue::{record_buffer, storable, QueueAction, QueueWriter};
 use super::record_maker::RecordMaker;
 use super::row_fetcher::{RowFetcher, RowLock};
 use super::skipped_change::{RepairOutcome, SkippedChange};
+use crate::pg::alerts;
 use crate::pg::descriptor::TableColumn;
 use crate::pg::report::SqlResult;
 use crate::pg::rules::SourceRules;
@@ -129,7 +130,7 @@ impl RepairWriter {
             if !fetcher.accepts() {
                 return Ok(RepairOutcome::NotWanted);
             }
-            self.write(change, &fetcher.bound, fetcher.bound.row(fetcher.slot))
+            self.write(change, &fetcher.bound, fetcher.bound.row(fetcher.slot), fetcher.alerts())
         }
     }
 
@@ -159,7 +160,7 @@ impl RepairWriter {
             return Ok(RepairOutcome::KeyOnly(storable(&self.record)?.into_owned()));
         }
         // SAFETY: as above.
-        unsafe { self.write(change, &bound, value) }
+        unsafe { self.write(change, &bound, value, false) }
     }
 
     /// The record that deletes the object of a change's row; `None` if its key makes no objectID.
@@ -215,7 +216,7 @@ impl RepairWriter {
         fetcher: &RowFetcher,
     ) -> SqlResult<RepairOutcome> {
         let object = self.mirrored_object(change)?;
-        let RepairWriter { maker, record, writer, .. } = self;
+        let RepairWriter { rules, maker, record, writer, .. } = self;
         record.clear();
         // SAFETY: the caller guarantees this.
         let action = unsafe {
@@ -235,6 +236,9 @@ impl RepairWriter {
                 _ if fetcher.accepts() => {
                     record.clear();
                     maker.write_record(bound, value, record)?;
+                    if fetcher.alerts() {
+                        add_alert(rules, bound, record)?;
+                    }
                     QueueAction::AddObject
                 }
                 _ => QueueAction::DeleteObject,
@@ -251,9 +255,13 @@ impl RepairWriter {
         change: &SkippedChange,
         bound: &BoundRelation,
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
+        alerts: bool,
     ) -> SqlResult<RepairOutcome> {
         // SAFETY: the caller guarantees this.
         unsafe { self.render(change, bound, value)? };
+        if alerts {
+            add_alert(&self.rules, bound, &mut self.record)?;
+        }
         match self.bound.are_changes {
             true => self.writer.push_as(change.number, &mut self.record)?,
             false => self.writer.push(&mut self.record)?,
@@ -301,4 +309,11 @@ impl RepairWriter {
         }
         Ok(values)
     }
+}
+
+/// Adds to a record that it alerts, and has the commit notify listeners, as the change's own commit would have.
+fn add_alert(rules: &SourceRules, bound: &BoundRelation, record: &mut Buffer) -> SqlResult<()> {
+    bound.add_alert(record)?;
+    alerts::note(rules.alert_index.as_deref().unwrap_or_default(), rules.relation, record);
+    Ok(())
 }

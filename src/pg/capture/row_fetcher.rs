@@ -6,8 +6,8 @@ use pgrx::prelude::*;
 use super::bound_relation::BoundRelation;
 use super::slot::{clear, TupleSlot};
 use crate::backfill::TupleVersion;
+use crate::pg::condition::Evaluations;
 use crate::pg::descriptor::relation_name;
-use crate::pg::filter::{Evaluation, Filter};
 use crate::pg::latest_snapshot::first_row;
 use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::{sql_error, SqlError, SqlResult};
@@ -19,8 +19,8 @@ pub(super) struct RowFetcher {
     pub(super) slot: TupleSlot,
     file: u32,
     pub(super) bound: BoundRelation,
-    /// The prepared filter, for the rest of the transaction.
-    evaluation: Option<Evaluation>,
+    /// The prepared conditions, for the rest of the transaction.
+    conditions: Evaluations,
 }
 
 impl RowFetcher {
@@ -46,7 +46,7 @@ impl RowFetcher {
                 slot: pg_sys::table_slot_create(relation, std::ptr::null_mut()),
                 relation,
                 file: file_of(oid)?,
-                evaluation: bound.filter.as_ref().map(Filter::prepare),
+                conditions: bound.conditions.prepare(),
                 bound,
             })
         }
@@ -67,8 +67,17 @@ impl RowFetcher {
     /// # Safety
     /// The slot holds a fetched row.
     pub(super) unsafe fn accepts(&self) -> bool {
-        // SAFETY: the caller guarantees this. The filter was made for the relation.
-        self.evaluation.as_ref().is_none_or(|filter| unsafe { filter.accepts(self.slot) })
+        // SAFETY: the caller guarantees this. The conditions were compiled for the relation.
+        unsafe { self.conditions.accepts(self.slot) }
+    }
+
+    /// Whether the record of the row fetched last alerts.
+    ///
+    /// # Safety
+    /// As for `accepts`.
+    pub(super) unsafe fn alerts(&self) -> bool {
+        // SAFETY: as in `accepts`.
+        unsafe { self.conditions.alerts(self.slot) }
     }
 
     /// Locks the row fetched last against changes until the transaction ends. A mirrored row must not change between
@@ -135,9 +144,7 @@ impl RowFetcher {
 
     /// Closes it and keeps the lock until the transaction ends.
     pub(super) fn close(self) {
-        if let Some(evaluation) = self.evaluation {
-            evaluation.close();
-        }
+        self.conditions.close();
         // SAFETY: created by `open`, and not used any more.
         unsafe {
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);

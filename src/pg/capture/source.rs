@@ -21,6 +21,8 @@ use crate::record::Operation;
 pub(super) struct Source {
     pub(super) id: i32,
     pub(super) index_id: i32,
+    /// The name of the index, if the source has an alert.
+    pub(super) alert_index: Option<String>,
     /// The watched table. The trigger's relation may be a partition of it.
     pub(super) watched: pg_sys::Oid,
     pub(super) operations: Vec<Operation>,
@@ -159,6 +161,7 @@ pub(super) unsafe fn source_of(
     let source = Rc::new(Source {
         id,
         index_id: rules.index_id,
+        alert_index: rules.alert_index,
         watched: rules.relation,
         operations: rules.operations,
         relation: bound,
@@ -184,8 +187,8 @@ fn refuse_hypertable(relation: pg_sys::Oid, table: &str) -> SqlResult<()> {
     Ok(())
 }
 
-/// Registers callbacks that empty the cache when a relation, its columns or its triggers change, and remove filters
-/// when a function changes.
+/// Registers callbacks that empty the cache when a relation, its columns or its triggers change, and remove
+/// sources with conditions when a function changes.
 fn register_invalidation() {
     if !REGISTERED.replace(true) {
         // SAFETY: the callbacks are guarded functions that live as long as the library, which is never unloaded.
@@ -210,9 +213,9 @@ unsafe extern "C-unwind" fn on_relation_change(_argument: pg_sys::Datum, relatio
     });
 }
 
-/// A filter that was planned with a function inlined may need a new plan.
+/// A condition that was planned with a function inlined may need a new plan.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_function_change(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
     CHANGES.set(CHANGES.get().wrapping_add(1));
-    SOURCES.with_borrow_mut(|sources| sources.retain(|_, source| source.relation.filter.is_none()));
+    SOURCES.with_borrow_mut(|sources| sources.retain(|_, source| source.relation.conditions.are_none()));
 }

@@ -13,7 +13,8 @@ use super::slot::TupleSlot;
 use super::source::Source;
 use super::trigger_call::TriggerEvent;
 use super::trigger_rows::{TransitionTables, TriggerRow, STRETCH};
-use crate::pg::filter::Evaluation;
+use crate::pg::alerts;
+use crate::pg::condition::{ConditionKind, Evaluations};
 use crate::pg::report::SqlResult;
 use crate::record::{Buffer, Change, ChangeOrigin, Operation};
 
@@ -23,13 +24,14 @@ pub(super) struct StatementCapture<'a> {
     operation: Operation,
     pub(super) context: &'a CaptureErrorContext,
     pub(super) writer: QueueWriter,
-    pub(super) filter: Option<Evaluation>,
+    /// The source's filter and alert, if it has any, once they are prepared.
+    pub(super) conditions: Option<Evaluations>,
     pub(super) maker: RecordMaker,
     /// Made when the first record needs it.
     origin: Option<ChangeOrigin>,
     pub(super) record: Buffer,
-    /// Under `on_capture_error = warn`: the skipped rows, and the context of the filter, which is prepared anew after
-    /// an error.
+    /// Under `on_capture_error = warn`: the skipped rows, and the context of the conditions, which are prepared
+    /// anew after an error.
     pub(super) skipped: Option<(SkippedRows<'a>, PgMemoryContexts)>,
 }
 
@@ -49,11 +51,11 @@ pub(super) unsafe fn capture(
         operation: event.operation,
         context,
         writer: QueueWriter::open(source.index_id, source.id)?,
-        filter: None,
+        conditions: None,
         maker: RecordMaker::for_relation(&source.relation),
         origin: None,
         record: record_buffer(),
-        skipped: skipped.map(|skipped| (skipped, PgMemoryContexts::new("audit_algolia filter"))),
+        skipped: skipped.map(|skipped| (skipped, PgMemoryContexts::new("audit_algolia conditions"))),
     };
     let tells_truncation = event.operation == Operation::Truncate && !source.relation.is_mirrored;
     if statement.skipped.is_none() && !tells_truncation {
@@ -72,22 +74,25 @@ pub(super) unsafe fn capture(
 }
 
 impl StatementCapture<'_> {
-    /// Prepares the filter if necessary. It must live as long as the statement. Under `on_capture_error = warn` it has
-    /// a context of its own; otherwise call this in a context that lives long enough.
+    /// Prepares the conditions if necessary. They must live as long as the statement. Under `on_capture_error = warn`
+    /// they have a context of their own; otherwise call this in a context that lives long enough.
     pub(super) fn prepare(&mut self) {
-        let (Some(filter), None) = (&self.source.relation.filter, &self.filter) else { return };
-        self.context.in_filter(true);
-        self.filter = Some(match &mut self.skipped {
-            None => filter.prepare(),
-            // SAFETY: the context lives until the statement is closed, and is reset only when the filter is dropped.
-            Some((_, arena)) => unsafe { arena.switch_to(|_| filter.prepare()) },
+        let conditions = &self.source.relation.conditions;
+        if self.conditions.is_some() || conditions.are_none() {
+            return;
+        }
+        let context = self.context;
+        let prepare = || conditions.prepare_in(|kind| context.evaluates(kind));
+        self.conditions = Some(match &mut self.skipped {
+            None => prepare(),
+            // SAFETY: the context lives until the statement is closed, and is reset only when the conditions are dropped.
+            Some((_, arena)) => unsafe { arena.switch_to(|_| prepare()) },
         });
-        self.context.in_filter(false);
     }
 
     fn close(self) -> SqlResult<()> {
-        if let Some(filter) = self.filter {
-            filter.close();
+        if let Some(conditions) = self.conditions {
+            conditions.close();
         }
         self.writer.close();
         match self.skipped {
@@ -219,7 +224,8 @@ impl StatementCapture<'_> {
             let mut previous = Vec::new();
             if self.operation == Operation::Update {
                 previous = bound.previous(bound.row(row.old), value);
-                if previous.is_empty() {
+                let begins_to_alert = || self.alerts(row.new) && !self.alerts(row.old);
+                if previous.is_empty() && !begins_to_alert() {
                     return Ok(false);
                 }
             }
@@ -227,6 +233,7 @@ impl StatementCapture<'_> {
             let number = self.writer.reserve();
             let change = Change { operation: self.operation, number, previous: &previous, origin };
             self.maker.write_change(bound, &change, value, &mut self.record)?;
+            self.add_alert(current)?;
             self.writer.push_as(number, &mut self.record)
         }
     }
@@ -239,14 +246,43 @@ impl StatementCapture<'_> {
         if slot.is_null() {
             return false;
         }
-        let Some(filter) = &self.filter else {
+        let Some(conditions) = &self.conditions else {
             return true;
         };
-        self.context.in_filter(true);
+        self.context.evaluates(Some(ConditionKind::Filter));
         // SAFETY: the caller guarantees this.
-        let accepts = unsafe { filter.accepts(slot) };
-        self.context.in_filter(false);
+        let accepts = unsafe { conditions.accepts(slot) };
+        self.context.evaluates(None);
         accepts
+    }
+
+    /// Whether a row's record alerts.
+    ///
+    /// # Safety
+    /// The slot holds a row of the relation that the source is bound to.
+    pub(super) unsafe fn alerts(&self, slot: TupleSlot) -> bool {
+        let (Some(conditions), Some(_)) = (&self.conditions, &self.source.alert_index) else {
+            return false;
+        };
+        self.context.evaluates(Some(ConditionKind::Alert));
+        // SAFETY: the caller guarantees this.
+        let alerts = unsafe { conditions.alerts(slot) };
+        self.context.evaluates(None);
+        alerts
+    }
+
+    /// If the row alerts, adds that to its record, and has the commit notify listeners.
+    ///
+    /// # Safety
+    /// As for `alerts`.
+    unsafe fn add_alert(&mut self, slot: TupleSlot) -> SqlResult<()> {
+        // SAFETY: the caller guarantees this.
+        if unsafe { self.alerts(slot) } {
+            self.source.relation.add_alert(&mut self.record)?;
+            let index = self.source.alert_index.as_deref().unwrap_or_default();
+            alerts::note(index, self.source.watched, &self.record);
+        }
+        Ok(())
     }
 
     /// Makes the record of a row as it is.
@@ -257,7 +293,10 @@ impl StatementCapture<'_> {
         let bound = &self.source.relation;
         self.record.clear();
         // SAFETY: the caller guarantees this.
-        unsafe { self.maker.write_record(bound, bound.row(slot), &mut self.record) }
+        unsafe {
+            self.maker.write_record(bound, bound.row(slot), &mut self.record)?;
+            self.add_alert(slot)
+        }
     }
 
     /// Queues the record of a TRUNCATE. It has no row that could be read again, so if the record cannot be made, the

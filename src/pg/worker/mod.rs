@@ -13,6 +13,7 @@ mod index_settings;
 mod limits;
 mod main_loop;
 mod planning;
+mod prepared_alerts;
 mod rows;
 mod settle;
 mod settle_in_parts;

@@ -4,6 +4,7 @@ use audit_algolia_tests::wait::stays_true;
 use serde_json::json;
 
 use super::*;
+use crate::notifications::Listener;
 use crate::play::{failure, texts};
 
 const TABLE: &str = "create table t (id bigint primary key, v int, who text)";
@@ -49,6 +50,25 @@ fn a_row_that_the_filter_turns_down_when_it_is_repaired_is_not_sent() {
     );
     scene.wait_for_repairs();
     assert_eq!(texts(scene.ids()), ["2", "3", "4"]);
+}
+
+#[test]
+fn a_repaired_change_alerts_and_is_notified() {
+    for (name, mode) in [("repaired_alert", "append"), ("repaired_alert_mirror", "mirror")] {
+        let mut scene = shared(name);
+        let mut listener = Listener::on(scene.stage);
+        scene.run(TABLE);
+        scene.watch("t", &format!("columns => '{{v}}', mode => '{mode}', alert => '100 / v < 50'"));
+        scene.run("insert into t values (1, 0), (2, 4), (3, 1)");
+        scene.wait_for_attempts();
+        assert_eq!(listener.ids(name), ["2"]);
+        scene.run("update t set v = 5 where id = 1");
+        scene.wait_for_repairs();
+        let index = scene.stage.standin.index(name);
+        let alerting = index.iter().filter(|(_, record)| record.get("alert").is_some()).map(|(id, _)| id);
+        assert_eq!(texts(alerting), ["1", "2"], "{mode}");
+        assert!(listener.ids(name).contains(&"1".to_owned()), "{mode}");
+    }
 }
 
 #[test]

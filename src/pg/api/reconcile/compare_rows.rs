@@ -8,13 +8,13 @@ use pgrx::prelude::*;
 use super::mismatches::{Expects, Mismatch, RowVersion};
 use super::{Comparison, TimeRange};
 use crate::delivery::offending_record::object_id;
-use crate::pg::api::row_writer::{filter_of, names_of, RowWriter};
+use crate::pg::api::row_writer::{conditions_of, names_of, RowWriter};
 use crate::pg::api::Table;
 use crate::pg::capture::{
     ensure_room, identity_of, record_buffer, values_of, BoundRelation, RowKey, Scratch,
 };
+use crate::pg::condition::Conditions;
 use crate::pg::descriptor::columns;
-use crate::pg::filter::Filter;
 use crate::pg::latest_snapshot::Cursor;
 use crate::pg::report::SqlResult;
 use crate::pg::rules::SourceRules;
@@ -25,7 +25,7 @@ const FETCH: i64 = 100;
 /// How many rows, and bytes of their records, are compared with the index at a time.
 const CHUNK: usize = 1000;
 const CHUNK_BYTES: usize = 2 << 20;
-/// How many columns follow those of the rules and the filter: tableoid, ctid and xmin.
+/// How many columns follow those of the rules and the conditions: tableoid, ctid and xmin.
 const PLACE_COLUMNS: usize = 3;
 
 /// A row and what the index should hold of it.
@@ -45,7 +45,7 @@ struct PendingRows {
 /// What is needed to make records of the rows of a query.
 struct RowReader<'a> {
     rules: &'a SourceRules,
-    filter: Option<Filter>,
+    conditions: Conditions,
     bound: Option<BoundRelation>,
     table_name: &'a str,
     is_mirrored: bool,
@@ -57,13 +57,13 @@ impl Comparison<'_> {
     /// Compares all rows in the range of time.
     pub(super) fn compare_rows(&mut self) -> SqlResult<()> {
         let names = RefCell::new(names_of(&self.rules));
-        let filter = filter_of(self.table, &self.rules, &names)?;
+        let conditions = conditions_of(self.table, &self.rules, &names)?;
         let (query, arguments) = query(self.table, &self.rules, &names.into_inner(), self.window)?;
         let cursor = Cursor::open(&query, &arguments);
         let (rules, table, mut pending) = (self.rules.clone(), self.table, PendingRows::default());
         let mut row_reader = RowReader {
             rules: &rules,
-            filter,
+            conditions,
             bound: None,
             table_name: &table.bare_name,
             is_mirrored: self.present.is_some(),
@@ -163,7 +163,7 @@ impl RowReader<'_> {
             None => BoundRelation::of_columns(self.rules, &columns, self.table_name)?,
         };
         let mut writer = RowWriter::new(self.rules, &bound)?;
-        let evaluation = self.filter.as_ref().map(Filter::prepare);
+        let conditions = self.conditions.prepare();
         let mut scratch = Scratch::new();
         // SAFETY: the slot has the same descriptor and does not own the rows, which SPI holds while values are read
         // from them.
@@ -171,12 +171,12 @@ impl RowReader<'_> {
             let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsHeapTuple);
             for tuple in tuples {
                 pg_sys::ExecStoreHeapTuple(*tuple, slot, false);
-                if !evaluation.as_ref().is_none_or(|filter| filter.accepts(slot)) {
+                if !conditions.accepts(slot) {
                     continue;
                 }
                 let value = values_of(slot, columns.len());
                 let row = scratch.within(|| -> SqlResult<_> {
-                    let Some(record) = writer.write(slot)? else { return Ok(None) };
+                    let Some(record) = writer.write(slot, &conditions)? else { return Ok(None) };
                     let key =
                         if self.is_mirrored { RowKey::Known(bound.key(value)) } else { RowKey::Impossible };
                     Ok(Some((record, key, RowVersion::read(value, columns.len() - PLACE_COLUMNS))))
@@ -188,9 +188,7 @@ impl RowReader<'_> {
             }
             pg_sys::ExecDropSingleTupleTableSlot(slot);
         }
-        if let Some(evaluation) = evaluation {
-            evaluation.close();
-        }
+        conditions.close();
         drop(writer);
         self.bound = Some(bound);
         Ok(())

@@ -169,7 +169,7 @@ impl RowFinder {
         let object = identity(&storable(&object)?).into_owned();
         // SAFETY: the caller guarantees this.
         let is_there =
-            objects.contains(object.as_str()) && (is_in_change || unsafe { self.bound.accepts(slot) });
+            objects.contains(object.as_str()) && (is_in_change || unsafe { self.bound.judge(slot).0 });
         Ok(is_there.then_some(object))
     }
 
@@ -181,10 +181,14 @@ impl RowFinder {
         let mut record = record_buffer();
         // SAFETY: the caller guarantees this.
         unsafe {
-            if !self.bound.accepts(slot) {
+            let (accepts, alerts) = self.bound.judge(slot);
+            if !accepts {
                 return Ok(CurrentRow::Absent);
             }
             RecordMaker::current().write_record(&self.bound, self.bound.row(slot), &mut record)?;
+            if alerts {
+                self.bound.add_alert(&mut record)?;
+            }
         }
         // Keys can be equal without being the same text. They make different objects then.
         let is_same = identity(&storable(&record)?) == object;

@@ -10,6 +10,7 @@ use super::state::{Index, WorkerLoop};
 use crate::delivery::http::HttpClient;
 use crate::delivery::sink::Sink;
 use crate::pg::clock::now;
+use crate::pg::worker::prepared_alerts::send_prepared_alerts;
 use crate::pg::worker::statements::{extension_version, has_backfills, indices, Statements};
 use crate::pg::worker::unused::close_unused_lanes_at_once;
 use crate::pg::{guc, shmem};
@@ -161,6 +162,9 @@ impl WorkerLoop {
         self.indices = rows.into_iter().map(|(id, name, _)| (id, Index { name: name.into() })).collect();
         self.read_wanted_settings();
         shmem::change_and_wake(|shared_state| shared_state.request_count_if_needed(self.database));
+        if let Err(error) = send_prepared_alerts() {
+            log_problem("audit_algolia could not read its tables", &error);
+        }
         match has_backfills() {
             Ok(false) => (),
             Ok(true) => {

@@ -1,10 +1,11 @@
-//! Turns a filter's text into a planned expression, by the server's own parser and planner.
+//! Turns a condition's text into a planned expression, by the server's own parser and planner.
 
 use std::ffi::CString;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::kind::ConditionKind;
 use crate::pg::descriptor::{attribute, is_virtual};
 use crate::pg::list::cells;
 use crate::pg::report::{sql_error, SqlResult};
@@ -15,14 +16,19 @@ pub(super) struct Planned {
     pub(super) depends_on_settings: bool,
 }
 
-/// Parses a filter under the current search_path. The server itself refuses what is forbidden in a trigger's WHEN:
+/// Parses a condition under the current search_path. The server itself refuses what is forbidden in a trigger's WHEN:
 /// subqueries, aggregates, window functions, set-returning functions, and whatever is not boolean.
 ///
 /// # Safety
 /// `relation` is open and locked.
-pub(super) unsafe fn parse(text: &str, relation: pg_sys::Relation) -> SqlResult<*mut pg_sys::Node> {
+pub(super) unsafe fn parse(
+    kind: ConditionKind,
+    text: &str,
+    relation: pg_sys::Relation,
+) -> SqlResult<*mut pg_sys::Node> {
     let source = CString::new(text).unwrap_or_default();
-    // SAFETY: the server makes the expression of a trigger's WHEN in the same steps. The text outlives them.
+    let argument = CString::new(kind.word()).unwrap_or_default();
+    // SAFETY: the server makes the expression of a trigger's WHEN in the same steps. The texts outlive them.
     unsafe {
         let statements = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_PLPGSQL_EXPR);
         let expression = single_expression(statements).ok_or_else(|| {
@@ -43,9 +49,9 @@ pub(super) unsafe fn parse(text: &str, relation: pg_sys::Relation) -> SqlResult<
             false,
         );
         pg_sys::addNSItemToQuery(state, item, false, true, true);
-        let kind = pg_sys::ParseExprKind::EXPR_KIND_TRIGGER_WHEN;
-        let expression = pg_sys::transformExpr(state, expression, kind);
-        let condition = pg_sys::coerce_to_boolean(state, expression, c"filter".as_ptr());
+        let place = pg_sys::ParseExprKind::EXPR_KIND_TRIGGER_WHEN;
+        let expression = pg_sys::transformExpr(state, expression, place);
+        let condition = pg_sys::coerce_to_boolean(state, expression, argument.as_ptr());
         pg_sys::assign_expr_collations(state, condition);
         Ok(condition)
     }
@@ -114,6 +120,7 @@ impl Planned {
     /// # Safety
     /// `condition` was parsed for `relation`, which is open.
     pub(super) unsafe fn of(
+        kind: ConditionKind,
         condition: *mut pg_sys::Node,
         relation: pg_sys::Relation,
         place: &impl Fn(usize) -> Option<usize>,
@@ -124,13 +131,13 @@ impl Planned {
             let mut has_foreign_types = false;
             for cell in cells(pg_sys::pull_var_clause(condition, 0)) {
                 let variable = &mut *cell.ptr_value.cast::<pg_sys::Var>();
-                let column =
-                    usize::try_from(i32::from(variable.varattno) - 1).map_err(|_| no_column(variable))?;
+                let column = usize::try_from(i32::from(variable.varattno) - 1)
+                    .map_err(|_| no_column(kind, variable))?;
                 if is_virtual(attribute((*relation).rd_att, column)) {
-                    return Err(refused("a filter cannot use a virtual generated column"));
+                    return Err(refused(kind, "use a virtual generated column"));
                 }
                 has_foreign_types |= variable.vartype.to_u32() >= pg_sys::FirstNormalObjectId;
-                let found = place(column).ok_or_else(|| no_column(variable))?;
+                let found = place(column).ok_or_else(|| no_column(kind, variable))?;
                 variable.varattno = i16::try_from(found + 1).unwrap_or_default();
             }
             let (mut relations, mut functions) = (std::ptr::null_mut(), std::ptr::null_mut());
@@ -140,7 +147,7 @@ impl Planned {
             if is_volatile || pg_sys::contain_volatile_functions(expression.cast()) {
                 return Err(sql_error(
                     PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
-                    "a filter cannot call volatile functions",
+                    format!("{} cannot call volatile functions", kind.with_article()),
                     "What is sent must depend only on the row. If the function is in fact STABLE or IMMUTABLE, declare it so.",
                 ));
             }
@@ -155,17 +162,17 @@ impl Planned {
 }
 
 /// The error of a variable that is not an ordinary column of the table.
-fn no_column(variable: &pg_sys::Var) -> Box<crate::pg::report::SqlError> {
+fn no_column(kind: ConditionKind, variable: &pg_sys::Var) -> Box<crate::pg::report::SqlError> {
     match variable.varattno {
-        0 => refused("a filter cannot use the row as a whole"),
-        _ => refused("a filter cannot use system columns"),
+        0 => refused(kind, "use the row as a whole"),
+        _ => refused(kind, "use system columns"),
     }
 }
 
-fn refused(what: &str) -> Box<crate::pg::report::SqlError> {
+fn refused(kind: ConditionKind, what: &str) -> Box<crate::pg::report::SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
-        what,
+        format!("{} cannot {what}", kind.with_article()),
         "Name the columns that it uses; they need not be allowed to leave the database.",
     )
 }

@@ -1,9 +1,11 @@
-//! Filters: conditions over a row's columns that decide whether a change of it is queued.
+//! Conditions over a row's columns. A filter decides whether a change is queued, an alert whether its record alerts.
 //!
-//! A filter is stored as text in which every name outside `pg_catalog` is qualified. So it means the same to everybody
+//! A condition is stored as text in which every name outside `pg_catalog` is qualified. So it means the same to everybody
 //! under the pinned search_path, and in a restored dump. It is parsed, planned and evaluated as the owner of the
 //! watched table, so it gets no rights from the extension's owner or from a writer.
 
+mod kind;
+mod pair;
 mod parse;
 
 use std::ffi::{CStr, CString};
@@ -16,46 +18,52 @@ use super::encoding::{is_utf8, utf8};
 use super::list::cells;
 use super::owner::{as_role, as_user, pin_output_settings, set_locally};
 use super::report::{explained, redacted, sql_error, SqlError, SqlResult};
+pub(super) use kind::ConditionKind;
+pub(super) use pair::{Conditions, Evaluations};
 use parse::{parse, Planned};
 
 /// A planned condition over the columns of one relation.
-pub(super) struct Filter {
+struct Condition {
+    kind: ConditionKind,
     expression: *mut pg_sys::Expr,
     owner: pg_sys::Oid,
     /// Its result may depend on the session's settings, which must be pinned.
-    pub(super) depends_on_settings: bool,
+    depends_on_settings: bool,
     context: pg_sys::MemoryContext,
     /// The name of the table whose rows it judges.
     table: Rc<str>,
 }
 
-impl Drop for Filter {
+impl Drop for Condition {
     fn drop(&mut self) {
-        // SAFETY: the context was created for the expression, and ends with the filter.
+        // SAFETY: the context was created for the expression, and ends with the condition.
         unsafe { pg_sys::MemoryContextDelete(self.context) };
     }
 }
 
-/// A filter that is prepared for the rows of one statement.
-pub(super) struct Evaluation {
+/// A condition that is prepared for the rows of one statement.
+struct Evaluation {
+    kind: ConditionKind,
     state: *mut pg_sys::ExprState,
     econtext: *mut pg_sys::ExprContext,
     owner: pg_sys::Oid,
     table: Rc<str>,
 }
 
-impl Filter {
-    /// Compiles a stored filter for the columns of `relation`, which may be a partition of the watched table. `place`
+impl Condition {
+    /// Compiles a stored condition for the columns of `relation`, which may be a partition of the watched table. `place`
     /// maps a column's place in the relation to its place in the rows that will be judged.
     ///
     /// # Safety
     /// `relation` is open and locked.
-    pub(super) unsafe fn compile(
+    unsafe fn compile(
+        kind: ConditionKind,
         text: &str,
         relation: pg_sys::Relation,
         owner: pg_sys::Oid,
         place: impl Fn(usize) -> Option<usize>,
-    ) -> SqlResult<Filter> {
+    ) -> SqlResult<Condition> {
+        let word = kind.word();
         // SAFETY: the relation's name is a C string.
         let table = unsafe { CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) }.to_string_lossy();
         as_user(owner, || {
@@ -63,25 +71,28 @@ impl Filter {
             explained(
                 || {
                     // SAFETY: the caller guarantees this.
-                    let condition = unsafe { parse(text, relation) }?;
+                    let condition = unsafe { parse(kind, text, relation) }?;
                     // SAFETY: as above. The condition was just made.
-                    let planned = unsafe { Planned::of(condition, relation, &place) }?;
-                    Ok(Filter::keep(&planned, owner, &table))
+                    let planned = unsafe { Planned::of(kind, condition, relation, &place) }?;
+                    Ok(Condition::keep(kind, &planned, owner, &table))
                 },
-                &format!("the filter of watched table \"{table}\" no longer fits the table"),
-                "Call audit_algolia.unwatch() and then audit_algolia.watch() with a filter over the table's current columns.",
+                &format!("the {word} of watched table \"{table}\" no longer fits the table"),
+                &format!(
+                    "Call audit_algolia.unwatch() and then audit_algolia.watch() with {} over the table's current columns.",
+                    kind.with_article()
+                ),
             )
         })
     }
 
-    /// Copies a plan into memory that lives as long as the filter.
-    fn keep(planned: &Planned, owner: pg_sys::Oid, table: &str) -> Filter {
+    /// Copies a plan into memory that lives as long as the condition.
+    fn keep(kind: ConditionKind, planned: &Planned, owner: pg_sys::Oid, table: &str) -> Condition {
         // SAFETY: creates a context below the one that lives as long as the process. Its name is a constant, as
         // required. The expression is a node tree.
         unsafe {
             let context = pg_sys::AllocSetContextCreateExtended(
                 pg_sys::TopMemoryContext,
-                c"audit_algolia filter".as_ptr(),
+                c"audit_algolia condition".as_ptr(),
                 pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
                 pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
                 pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
@@ -90,16 +101,17 @@ impl Filter {
             let expression = pg_sys::copyObjectImpl(planned.expression.cast_const().cast()).cast();
             pg_sys::MemoryContextSwitchTo(before);
             let depends_on_settings = planned.depends_on_settings;
-            Filter { expression, owner, depends_on_settings, context, table: table.into() }
+            Condition { kind, expression, owner, depends_on_settings, context, table: table.into() }
         }
     }
 
-    /// Prepares the filter for rows in slots. The result lives in the current memory context.
-    pub(super) fn prepare(&self) -> Evaluation {
-        // SAFETY: the expression is planned and lives as long as the filter. This checks that the owner may call its
+    /// Prepares the condition for rows in slots. The result lives in the current memory context.
+    fn prepare(&self) -> Evaluation {
+        // SAFETY: the expression is planned and lives as long as the condition. This checks that the owner may call its
         // functions.
         as_role(self.owner, || unsafe {
             Evaluation {
+                kind: self.kind,
                 state: pg_sys::ExecInitExpr(self.expression, std::ptr::null_mut()),
                 econtext: pg_sys::CreateStandaloneExprContext(),
                 owner: self.owner,
@@ -113,8 +125,8 @@ impl Evaluation {
     /// Whether the condition is true of a row.
     ///
     /// # Safety
-    /// The slot holds a row of the relation that the filter was compiled for.
-    pub(super) unsafe fn accepts(&self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+    /// The slot holds a row of the relation that the condition was compiled for.
+    unsafe fn is_true(&self, slot: *mut pg_sys::TupleTableSlot) -> bool {
         // SAFETY: this is ExecEvalExprSwitchContext, an inline function of the server. Functions allocate in the
         // per-tuple context, which is reset below.
         as_role(self.owner, || unsafe {
@@ -140,24 +152,26 @@ impl Evaluation {
 
     /// The error of an evaluation. It names only the kind of error.
     fn failed(&self, kind: &str) -> Box<SqlError> {
+        let word = self.kind.word();
         sql_error(
             PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
-            format!("the filter of watched table \"{}\" failed: {kind}", self.table),
-            "The server's error may quote a row's values, so it is omitted here. To see it, SELECT from the table WHERE the filter in audit_algolia.sources.",
+            format!("the {word} of watched table \"{}\" failed: {kind}", self.table),
+            format!("The server's error may quote a row's values, so it is omitted here. To see it, SELECT from the table WHERE the {word} in audit_algolia.sources."),
         )
     }
 
-    pub(super) fn close(self) {
+    fn close(self) {
         // SAFETY: created by `prepare`, and not used any more.
         unsafe { pg_sys::FreeExprContext(self.econtext, true) };
     }
 }
 
-/// Checks a filter as the user wrote it, with names resolved by `path`, and returns its stored form.
+/// Checks a condition as the user wrote it, with names resolved by `path`, and returns its stored form.
 ///
 /// # Safety
 /// `relation` is open and locked, and stays so.
 pub(super) unsafe fn canonical(
+    kind: ConditionKind,
     text: &str,
     relation: pg_sys::Relation,
     owner: pg_sys::Oid,
@@ -170,7 +184,7 @@ pub(super) unsafe fn canonical(
             || {
                 check_encoding(text)?;
                 set_locally(c"search_path", path);
-                let condition = parse(text, relation)?;
+                let condition = parse(kind, text, relation)?;
                 pin_literal_settings();
                 let context = pg_sys::deparse_context_for(name, (*relation).rd_id);
                 let kept = pg_sys::deparse_expression(condition, context, false, false);
@@ -178,18 +192,18 @@ pub(super) unsafe fn canonical(
                 check_encoding(&kept)?;
                 // Parses the stored form as it will be parsed from now on, and checks that the owner may call its
                 // functions.
-                let planned = Planned::of(parse(&kept, relation)?, relation, &Some)?;
-                Filter::keep(&planned, owner, "").prepare().close();
+                let planned = Planned::of(kind, parse(kind, &kept, relation)?, relation, &Some)?;
+                Condition::keep(kind, &planned, owner, "").prepare().close();
                 Ok(kept)
             },
-            &format!("invalid filter for table \"{}\"", CStr::from_ptr(name).to_string_lossy()),
-            "A filter is one boolean expression over the table's columns, as in CREATE TRIGGER … WHEN but without NEW and OLD.",
+            &format!("invalid {} for table \"{}\"", kind.word(), CStr::from_ptr(name).to_string_lossy()),
+            &format!("{} is one boolean expression over the table's columns, as in CREATE TRIGGER … WHEN but without NEW and OLD.", kind.with_article()),
         )
     })
 }
 
-/// Pins the settings by which literals in a filter are written and read, until the innermost nest level ends. A filter
-/// means what its author's settings say; its stored form means the same to everybody.
+/// Pins the settings by which literals in a condition are written and read, until the innermost nest level ends. A
+/// condition means what its author's settings say; its stored form means the same to everybody.
 fn pin_literal_settings() {
     pin_output_settings();
     set_locally(c"array_nulls", c"on");

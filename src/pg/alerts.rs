@@ -1,0 +1,166 @@
+//! Alerts: the commit of a record that alerts sends NOTIFY with the names of index, object and source.
+//!
+//! PostgreSQL fails a transaction that has notified when it is prepared, when the notification queue is full, and when
+//! `lock_timeout` passes while its commit waits for that queue's lock. None of this may fail a writer. So alerts are kept
+//! here until the transaction commits. Those of a transaction that is prepared are stored in a table, from which a worker
+//! takes them after COMMIT PREPARED.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::CStr;
+use std::time::{Duration, Instant};
+
+use pgrx::direct_function_call;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::encoding::utf8;
+use super::failpoint;
+use super::owner::table;
+use super::report::sql_error;
+use crate::alerts::{AlertOrigin, PendingAlerts, CHANNEL};
+
+/// Alerts are sent while at most this share of the notification queue is in use. What is left is room for all who commit
+/// at the same moment, so that it is not full when the lock on it has been waited for.
+const MOST_OF_QUEUE: f64 = 0.5;
+/// Pages of the queue before PostgreSQL 17, and the default of `max_notify_queue_pages` since.
+const QUEUE_PAGES: f64 = 1_048_576.0;
+/// What a notification has besides its payload, about.
+const OVERHEAD: usize = 64;
+/// How often a session says that notifications are left out.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+thread_local! {
+    static PENDING: RefCell<PendingAlerts> = RefCell::new(PendingAlerts::default());
+    /// The session's `lock_timeout`, while a commit that notifies has set it aside.
+    static LOCK_TIMEOUT: Cell<Option<i32>> = const { Cell::new(None) };
+    static WARNED_AT: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The current subtransaction has made a record that alerts, of a row of a watched table. Queuing it has the end of the
+/// transaction told.
+pub(super) fn note(index: &str, watched: pg_sys::Oid, record: &[u8]) {
+    let origin = AlertOrigin { index: index.to_owned(), source: qualified_name(watched) };
+    // SAFETY: reads the state of the current transaction; there is one, for a row is being captured.
+    let mine = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    PENDING.with_borrow_mut(|pending| pending.add(mine, &origin, record));
+}
+
+/// The current transaction sends an alert that was stored.
+pub(super) fn note_stored(payload: String) {
+    PENDING.with_borrow_mut(|pending| pending.add_payload(payload));
+}
+
+/// The name that SQL knows a table by, whatever the search_path; that it has now.
+fn qualified_name(table: pg_sys::Oid) -> String {
+    // SAFETY: look-ups in the catalogs, inside a transaction. Names are C strings in the current context, or null for what
+    // is gone.
+    unsafe {
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(table));
+        let name = pg_sys::get_rel_name(table);
+        if schema.is_null() || name.is_null() {
+            return table.to_u32().to_string();
+        }
+        let qualified = pg_sys::quote_qualified_identifier(schema, name);
+        utf8(CStr::from_ptr(qualified).to_bytes()).into_owned()
+    }
+}
+
+/// A subtransaction has become part of its parent.
+pub(super) fn commit_subtransaction(mine: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId) {
+    PENDING.with_borrow_mut(|pending| pending.commit_subtransaction(mine, parent));
+}
+
+/// A subtransaction has been rolled back.
+pub(super) fn abort_subtransaction(mine: pg_sys::SubTransactionId) {
+    PENDING.with_borrow_mut(|pending| pending.abort_subtransaction(mine));
+}
+
+/// The current transaction is about to commit: what is notified now, its commit sends.
+pub(super) fn before_commit() {
+    let pending = PENDING.take();
+    if pending.is_empty() {
+        return;
+    }
+    let payloads = pending.into_payloads();
+    if !has_room(&payloads) {
+        return warn_of_full_queue();
+    }
+    for payload in &payloads {
+        notify(payload);
+    }
+    // SAFETY: a setting of this process, which `at_end` sets back.
+    unsafe {
+        LOCK_TIMEOUT.set(Some(pg_sys::LockTimeout));
+        pg_sys::LockTimeout = 0;
+    }
+}
+
+/// The current transaction has ended.
+pub(super) fn at_end() {
+    if let Some(timeout) = LOCK_TIMEOUT.take() {
+        // SAFETY: as above.
+        unsafe { pg_sys::LockTimeout = timeout };
+    }
+    PENDING.with_borrow_mut(|pending| {
+        if !pending.is_empty() {
+            *pending = PendingAlerts::default();
+        }
+    });
+}
+
+fn notify(payload: &str) {
+    // SAFETY: the server's own function, with two texts.
+    unsafe { direct_function_call::<()>(pg_sys::pg_notify, &[CHANNEL.into_datum(), payload.into_datum()]) };
+}
+
+/// Whether the notification queue has room for these, and for others that notify at the same time.
+pub(super) fn has_room(payloads: &[String]) -> bool {
+    // SAFETY: the server's own function, without arguments, and a setting that need not be there.
+    let (used, pages) = unsafe {
+        let used = direct_function_call::<f64>(pg_sys::pg_notification_queue_usage, &[]);
+        let pages = pg_sys::GetConfigOption(c"max_notify_queue_pages".as_ptr(), true, false);
+        let pages = (!pages.is_null()).then(|| CStr::from_ptr(pages).to_str().ok()?.parse().ok()).flatten();
+        (used.unwrap_or(1.0), pages.unwrap_or(QUEUE_PAGES))
+    };
+    // A notification that does not fit into what is left of a page begins the next one.
+    let bytes: usize = payloads.iter().map(|payload| 2 * (payload.len() + OVERHEAD)).sum();
+    let needed = bytes as f64 / f64::from(pg_sys::BLCKSZ);
+    used * pages + needed <= MOST_OF_QUEUE * pages && !failpoint::is_ordered("notification queue is full")
+}
+
+fn warn_of_full_queue() {
+    if WARNED_AT.get().is_some_and(|at| at.elapsed() < WARN_EVERY) {
+        return;
+    }
+    WARNED_AT.set(Some(Instant::now()));
+    sql_error(
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        format!("channel \"{CHANNEL}\" is not notified: there is too little room in the notification queue"),
+        "Records that alert are delivered all the same. A session that listens and stays in a transaction keeps the queue from being emptied; see pg_notification_queue_usage().",
+    )
+    .warn();
+}
+
+/// The current transaction is about to be prepared: its alerts are stored, for a worker to find when it is committed.
+/// `false`: there are none.
+pub(super) fn before_prepare() -> bool {
+    let pending = PENDING.take();
+    let prepared = table(c"prepared_alert");
+    if pending.is_empty() || prepared == pg_sys::InvalidOid {
+        return false;
+    }
+    // SAFETY: the table is opened, and closed again, by the abort after an error. Its first column is the payload, a text.
+    unsafe {
+        let relation = pg_sys::table_open(prepared, pg_sys::RowExclusiveLock as i32);
+        let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+        for payload in pending.into_payloads() {
+            pg_sys::ExecStoreAllNullTuple(slot);
+            *(*slot).tts_values = payload.into_datum().unwrap_or(pg_sys::Datum::null());
+            *(*slot).tts_isnull = false;
+            pg_sys::simple_table_tuple_insert(relation, slot);
+        }
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+    }
+    true
+}
