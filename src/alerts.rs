@@ -1,7 +1,7 @@
 //! The alerts of a transaction: which notifications its commit sends.
 //!
-//! They are kept per subtransaction, because a savepoint may be rolled back. Their number is bounded: a statement over
-//! millions of rows must fill neither the session's memory nor the server's notification queue.
+//! Alerts are kept per subtransaction, because a savepoint may be rolled back. Their number is bounded, so that a
+//! statement over millions of rows fills neither the session's memory nor the server's notification queue.
 
 #![forbid(unsafe_code)]
 
@@ -9,34 +9,36 @@ use serde_json::{json, Value};
 
 use crate::record::{escape_non_ascii, leading_object_id};
 
-/// The channel that is notified.
+/// The channel of the notifications.
 pub const CHANNEL: &str = "audit_algolia_alert";
-/// So many records a transaction tells of one by one; of the others it tells the number.
-pub const MOST: usize = 1000;
-/// The same by the bytes of their payloads.
-pub const MOST_BYTES: usize = 1 << 20;
-/// The server refuses longer payloads.
-const LONGEST: usize = 7999;
+/// The most notifications of one record each per transaction. One more notification has the number of further records.
+pub const MAX_NOTIFICATIONS: usize = 1000;
+/// The most bytes of their payloads per transaction.
+pub const MAX_BYTES: usize = 1 << 20;
+/// The longest payload that PostgreSQL accepts, in bytes.
+const MAX_PAYLOAD_BYTES: usize = 7999;
 
 /// Where alerts come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertOrigin {
-    /// The name of the index that the records go to.
+    /// The name of the index of the records.
     pub index: String,
-    /// The watched table's qualified name, as SQL takes it.
+    /// The qualified name of the watched table, quoted as in SQL.
     pub source: String,
 }
 
 impl AlertOrigin {
-    /// The payload for one record. An objectID that is too long for a payload is left out.
+    /// The payload for one record. Omits an objectID that is too long for a payload.
     fn payload_of(&self, record: &[u8]) -> String {
-        let head = record.get(..LONGEST).unwrap_or(record);
+        let head = record.get(..MAX_PAYLOAD_BYTES).unwrap_or(record);
         let head = head.utf8_chunks().next().map_or("", |chunk| chunk.valid());
         let payload = leading_object_id(head).map(|id| self.payload(json!({"objectID": id})));
-        payload.filter(|payload| payload.len() <= LONGEST).unwrap_or_else(|| self.payload(json!({})))
+        payload
+            .filter(|payload| payload.len() <= MAX_PAYLOAD_BYTES)
+            .unwrap_or_else(|| self.payload(json!({})))
     }
 
-    /// In ASCII, which is text in every encoding a database can have.
+    /// The payload is ASCII, which is valid in every database encoding.
     fn payload(&self, mut members: Value) -> String {
         members["index"] = json!(self.index);
         members["source"] = json!(self.source);
@@ -47,10 +49,10 @@ impl AlertOrigin {
 /// The alerts of a transaction so far.
 #[derive(Debug, Default)]
 pub struct PendingAlerts {
-    /// With the subtransaction that has made the record; those of a subtransaction are behind those of its parent.
+    /// Each with the subtransaction that made the record. Those of a subtransaction follow those of its parent.
     payloads: Vec<(u32, String)>,
     bytes: usize,
-    /// Further records, by subtransaction and origin.
+    /// The number of further records, by subtransaction and origin.
     more: Vec<(u32, AlertOrigin, u64)>,
 }
 
@@ -59,9 +61,9 @@ impl PendingAlerts {
         self.payloads.is_empty() && self.more.is_empty()
     }
 
-    /// A subtransaction has made a record that alerts.
+    /// Adds a record that alerts, which a subtransaction has made.
     pub fn add(&mut self, subtransaction: u32, origin: &AlertOrigin, record: &[u8]) {
-        if self.payloads.len() >= MOST || self.bytes >= MOST_BYTES {
+        if self.payloads.len() >= MAX_NOTIFICATIONS || self.bytes >= MAX_BYTES {
             return self.add_more(subtransaction, origin, 1);
         }
         let payload = origin.payload_of(record);
@@ -69,7 +71,7 @@ impl PendingAlerts {
         self.payloads.push((subtransaction, payload));
     }
 
-    /// A payload that was stored is to be sent.
+    /// Adds a payload that was stored.
     pub fn add_payload(&mut self, payload: String) {
         self.bytes += payload.len();
         self.payloads.push((0, payload));
@@ -82,7 +84,7 @@ impl PendingAlerts {
         }
     }
 
-    /// A subtransaction has become part of its parent.
+    /// Passes the alerts of a committed subtransaction to its parent.
     pub fn commit_subtransaction(&mut self, mine: u32, parent: u32) {
         for (by, _) in self.payloads.iter_mut().rev().take_while(|(by, _)| *by == mine) {
             *by = parent;
@@ -95,7 +97,7 @@ impl PendingAlerts {
         }
     }
 
-    /// A subtransaction has been rolled back.
+    /// Drops the alerts of a subtransaction that was rolled back.
     pub fn abort_subtransaction(&mut self, mine: u32) {
         let kept = self.payloads.iter().rposition(|(by, _)| *by != mine).map_or(0, |last| last + 1);
         for (_, payload) in self.payloads.drain(kept..) {
@@ -104,7 +106,7 @@ impl PendingAlerts {
         self.more.retain(|(by, _, _)| *by != mine);
     }
 
-    /// What is to be sent.
+    /// The payloads of all notifications.
     pub fn into_payloads(self) -> Vec<String> {
         let more = self.more.into_iter().map(|(_, origin, count)| origin.payload(json!({"more": count})));
         self.payloads.into_iter().map(|(_, payload)| payload).chain(more).collect()
@@ -146,11 +148,11 @@ mod tests {
         for (id, is_named) in [("x".repeat(7900), true), ("x".repeat(9000), false), ("é".repeat(3000), false)]
         {
             let payload = origin().payload_of(&record(&id));
-            assert!(payload.len() <= LONGEST);
+            assert!(payload.len() <= MAX_PAYLOAD_BYTES);
             assert_eq!(payload.contains("objectID"), is_named, "{}", id.len());
         }
         let names = AlertOrigin { index: "\u{1}".repeat(256), source: "😀".repeat(126) };
-        assert!(names.payload(json!({"more": u64::MAX})).len() <= LONGEST);
+        assert!(names.payload(json!({"more": u64::MAX})).len() <= MAX_PAYLOAD_BYTES);
     }
 
     #[test]
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn beyond_a_bound_only_the_number_is_told() {
         let mut alerts = PendingAlerts::default();
-        for id in 0..MOST {
+        for id in 0..MAX_NOTIFICATIONS {
             alerts.add(1, &origin(), &record(id));
         }
         alerts.add(2, &origin(), &record("x"));
@@ -179,15 +181,15 @@ mod tests {
         alerts.add(3, &origin(), &record("z"));
         alerts.abort_subtransaction(3);
         let payloads = alerts.into_payloads();
-        assert_eq!(payloads.len(), MOST + 1);
-        assert_eq!(payloads[MOST], r#"{"index":"log","more":2,"source":"public.log"}"#);
+        assert_eq!(payloads.len(), MAX_NOTIFICATIONS + 1);
+        assert_eq!(payloads[MAX_NOTIFICATIONS], r#"{"index":"log","more":2,"source":"public.log"}"#);
 
         let mut long = PendingAlerts::default();
-        for _ in 0..MOST {
+        for _ in 0..MAX_NOTIFICATIONS {
             long.add(1, &origin(), &record("x".repeat(7000)));
         }
         let payloads = long.into_payloads();
-        assert!(payloads.iter().map(String::len).sum::<usize>() < MOST_BYTES + 10_000);
+        assert!(payloads.iter().map(String::len).sum::<usize>() < MAX_BYTES + 10_000);
         assert!(payloads.last().is_some_and(|last| last.contains("more")));
     }
 }

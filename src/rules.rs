@@ -191,7 +191,7 @@ pub fn check_change_attributes(columns: &[WatchedColumn], key: &[&str]) -> Resul
     Ok(())
 }
 
-/// Checks that no attribute has the name of the one that records have which alert.
+/// Checks that no attribute has the name that is reserved for records that alert.
 pub fn check_alert_attribute(columns: &[WatchedColumn]) -> Result<(), RuleError> {
     match columns.iter().find(|column| column.attribute == ALERT_ATTRIBUTE) {
         Some(column) => Err(RuleError::AlertAttribute { column: column.name.clone() }),

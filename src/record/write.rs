@@ -47,7 +47,7 @@ pub(super) fn all_or_nothing(
     result
 }
 
-/// Adds to a finished record that it alerts.
+/// Adds `"alert": true` to a finished record.
 pub fn add_alert(record: &mut Buffer) -> Result<(), RecordError> {
     record.pop();
     record.extend_from_slice(b",\"");

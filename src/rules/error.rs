@@ -37,7 +37,7 @@ pub enum RuleError {
     AttributeName { attribute: String, column: String, reason: String },
     #[error("attribute \"{attribute}\" is also an attribute that change records have of their own")]
     ChangeAttribute { attribute: String, column: String },
-    #[error("attribute \"{ALERT_ATTRIBUTE}\" is also the one that records have which alert")]
+    #[error("attribute \"{ALERT_ATTRIBUTE}\" is reserved for records that alert")]
     AlertAttribute { column: String },
     #[error("attribute \"{column}\" is also the name of a key column")]
     KeyAttribute { column: String },

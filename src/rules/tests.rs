@@ -190,7 +190,7 @@ fn records_that_alert_keep_the_name_of_their_attribute() {
     assert_eq!(check_alert_attribute(&columns(&["user_id", "at"])), Ok(()));
     check_error(
         check_alert_attribute(&columns(&["at", "user_id AS alert"])),
-        "attribute \"alert\" is also the one that records have which alert",
+        "attribute \"alert\" is reserved for records that alert",
         "Write '\"user_id\" AS attribute' to give the column another attribute.",
         RuleErrorKind::DuplicateColumn,
     );

@@ -156,7 +156,7 @@ fn an_alert_is_a_condition_like_a_filter() {
     let named = "select audit_algolia.watch('t', columns => '{v AS alert}', alert => 'not allowed')";
     let error = failure(&mut play.admin, named);
     assert_eq!(error.code().code(), "42701");
-    assert_eq!(error.message(), "attribute \"alert\" is also the one that records have which alert");
+    assert_eq!(error.message(), "attribute \"alert\" is reserved for records that alert");
     let long =
         "select audit_algolia.watch('t', columns => '{v}', alert => repeat(' ', 2000000) || 'allowed')";
     assert_eq!(failure(&mut play.admin, long).code().code(), "54000");

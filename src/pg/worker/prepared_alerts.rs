@@ -7,25 +7,25 @@ use crate::pg::owner::table;
 use crate::pg::process::in_transaction;
 use crate::pg::{alerts, xact};
 
-/// So many a transaction sends.
-const MOST: i32 = 100;
+/// The most alerts that one transaction sends.
+const BATCH: i32 = 100;
 
-/// Sends what is stored; while the notification queue is too full, it waits.
+/// Sends the stored alerts. They stay stored while the notification queue is too full.
 pub(super) fn send_prepared_alerts() -> spi::Result<()> {
-    // The end of the transaction sends them.
+    // The end of each transaction sends its alerts.
     xact::register();
-    while in_transaction(send_some)? == MOST as usize {}
+    while in_transaction(send_some)? == BATCH as usize {}
     Ok(())
 }
 
-/// Takes some of those stored; how many.
+/// Takes some of the stored alerts. Returns how many.
 fn send_some() -> spi::Result<usize> {
     if !lock(table(c"prepared_alert")) || !alerts::has_room(&[]) {
         return Ok(0);
     }
     let query = include_str!("../../../sql/worker/take_prepared_alerts.sql");
     let payloads = Spi::connect_mut(|client| {
-        let rows = client.update(query, None, &[MOST.into()])?;
+        let rows = client.update(query, None, &[BATCH.into()])?;
         rows.filter_map(|row| row.get::<String>(1).transpose()).collect::<spi::Result<Vec<String>>>()
     })?;
     let taken = payloads.len();

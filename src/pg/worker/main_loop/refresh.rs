@@ -163,7 +163,7 @@ impl WorkerLoop {
         self.read_wanted_settings();
         shmem::change_and_wake(|shared_state| shared_state.request_count_if_needed(self.database));
         if let Err(error) = send_prepared_alerts() {
-            log_problem("audit_algolia could not read its tables", &error);
+            log_problem("audit_algolia could not send the alerts of prepared transactions", &error);
         }
         match has_backfills() {
             Ok(false) => (),
