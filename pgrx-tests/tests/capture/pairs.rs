@@ -4,10 +4,8 @@ use audit_algolia_tests::stage::SOON;
 use audit_algolia_tests::wait::wait_until;
 use serde_json::{json, Value};
 
-use crate::changes::changes;
+use crate::changes::{changes, ALL};
 use crate::play::{one, Play};
-
-const ALL: &str = "operations => '{insert, update, delete, truncate}'";
 
 /// Ways to change many rows at once. Each row has its key and a version in `v`, which reveals versions that are paired
 /// incorrectly.

@@ -4,10 +4,8 @@
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
 
-use crate::changes::{brief, briefs};
+use crate::changes::{brief, briefs, ALL};
 use crate::play::{one, Play};
-
-const ALL: &str = "operations => '{insert, update, delete, truncate}'";
 
 /// Makes the triggers of a table fire in all sessions, whatever their role.
 pub(crate) fn always(admin: &mut postgres::Client, table: &str) {

@@ -1,9 +1,7 @@
 //! Changes in partitioned tables and inheritance trees, including trees that a watched table has joined later.
 
-use crate::changes::briefs;
+use crate::changes::{briefs, ALL};
 use crate::play::{one, Play};
-
-const ALL: &str = "operations => '{insert, update, delete, truncate}'";
 
 /// PostgreSQL performs such an update as a delete and an insert, and fires the row triggers for these.
 #[test]

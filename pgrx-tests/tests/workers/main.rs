@@ -6,6 +6,7 @@ mod ambiguous;
 mod batches;
 mod blocked;
 mod configure;
+mod configure_obstacles;
 mod contention;
 mod control;
 mod crashes;
