@@ -13,7 +13,7 @@ use super::key_index::KeyIndex;
 use super::slot::{self, TupleSlot};
 use crate::pg::condition::Conditions;
 use crate::pg::descriptor::{columns, relation_name, TableColumn};
-use crate::pg::report::{redacted, sql_error, SqlResult};
+use crate::pg::report::{redacted, sql_error, SqlError, SqlResult};
 use crate::pg::rules::{column_is_gone, SourceRules};
 use crate::record::{add_alert, Buffer, Field, RecordLayout, Value};
 use crate::rules::{unlisted_keys, Mode};
@@ -180,12 +180,22 @@ impl BoundRelation {
     ) -> SqlResult<Option<T>> {
         // SAFETY: the caller guarantees this. The slot that was found is our own.
         unsafe {
-            let found = self.key_index.as_ref().and_then(|key| key.find_row(relation, slot, snapshot));
-            let Some(found) = found else { return Ok(None) };
+            // Without an index every row would seem to be gone, and a mirror would delete its object.
+            let key_index = self.key_index.as_ref().ok_or_else(|| self.no_key_index())?;
+            let Some(found) = key_index.find_row(relation, slot, snapshot) else { return Ok(None) };
             let done = work(found);
             pg_sys::ExecDropSingleTupleTableSlot(found);
             done.map(Some)
         }
+    }
+
+    /// `look_up` was called before `find_key_index`: a fault of ours.
+    fn no_key_index(&self) -> Box<SqlError> {
+        sql_error(
+            PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+            format!("rows of watched table \"{}\" cannot be looked up by their key", self.table),
+            "Call audit_algolia.unwatch() and then audit_algolia.watch() again.",
+        )
     }
 
     /// Runs `work`, which reads values. An error names the column instead of quoting the value.
