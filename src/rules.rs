@@ -7,9 +7,11 @@
 
 mod columns;
 mod error;
+mod list_entry;
 
 pub use columns::{check_attributes, parse_columns, WatchedColumn};
 pub use error::{RuleError, RuleErrorKind};
+use list_entry::required_entry;
 
 use crate::record::{Operation, ALERT_ATTRIBUTE, BUCKET_SUFFIXES, CHANGE_ATTRIBUTES};
 
@@ -139,7 +141,7 @@ pub fn check_facets(
     attributes.extend(has_alert.then(|| ALERT_ATTRIBUTE.to_owned()));
     let mut facets: Vec<String> = Vec::with_capacity(entries.len());
     for entry in entries {
-        let facet = present(LIST, entry)?;
+        let facet = required_entry(LIST, entry)?;
         if !attributes.iter().any(|attribute| attribute == facet) {
             return Err(RuleError::UnknownFacet { facet: facet.to_owned(), attributes });
         }
@@ -159,7 +161,7 @@ pub fn bucket_names(time_attribute: &str) -> [String; 4] {
 pub fn check_operations(entries: &[Option<&str>]) -> Result<Vec<Operation>, RuleError> {
     let mut operations = Vec::with_capacity(entries.len());
     for entry in entries {
-        let word = present("operations", entry)?;
+        let word = required_entry("operations", entry)?;
         operations.push(Operation::of(word).ok_or_else(|| unknown_word("operation", word, &OPERATIONS))?);
     }
     operations.sort_unstable();
@@ -263,22 +265,13 @@ pub fn check_rows_per_second(rows: Option<i32>) -> Result<(), RuleError> {
     }
 }
 
-/// The entry without surrounding spaces; it must be neither null nor empty.
-fn present<'a>(list: &'static str, entry: &Option<&'a str>) -> Result<&'a str, RuleError> {
-    match entry.map(str::trim) {
-        None => Err(RuleError::NullEntry { list }),
-        Some("") => Err(RuleError::EmptyEntry { list }),
-        Some(entry) => Ok(entry),
-    }
-}
-
 /// The column that an entry names, either exactly or without its surrounding spaces.
 fn known_column<'a>(
     list: &'static str,
     entry: &Option<&'a str>,
     table_columns: &[&str],
 ) -> Result<&'a str, RuleError> {
-    let candidates = [*entry, Some(present(list, entry)?)];
+    let candidates = [*entry, Some(required_entry(list, entry)?)];
     let known = candidates.into_iter().flatten().find(|name| table_columns.contains(name));
     known.ok_or_else(|| RuleError::unknown_column(entry.unwrap_or_default().trim(), table_columns))
 }

@@ -5,7 +5,7 @@
 use crate::id_ranges::Span;
 
 /// A shorter run is deleted faster id by id.
-const LONG: usize = 32;
+const RANGE_FROM: usize = 32;
 
 /// Ids in long runs, each of which contains every id between its ends, and the other ids one by one.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl Runs {
         let mut runs = Runs::default();
         for run in ids.chunk_by(|id, next| id.checked_add(1) == Some(*next)) {
             match (run.first(), run.last()) {
-                (Some(lo), Some(hi)) if run.len() >= LONG => runs.long.push(Span { lo: *lo, hi: *hi }),
+                (Some(lo), Some(hi)) if run.len() >= RANGE_FROM => runs.long.push(Span { lo: *lo, hi: *hi }),
                 _ => runs.others.extend_from_slice(run),
             }
         }

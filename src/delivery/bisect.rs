@@ -15,7 +15,7 @@ use crate::delivery::outcome::{DeliveryOutcome, Rejection, SendResult};
 const ROUNDS: usize = 50;
 
 /// A batch with more bytes than this is large.
-const LARGE: usize = 1 << 20;
+const HALVE_BEYOND: usize = 1 << 20;
 
 /// After this many rejections of single records that were not named, if no record was accepted, perhaps everything is
 /// rejected. From then on the search looks for a record that is accepted, and no longer for offenders.
@@ -137,7 +137,7 @@ impl Bisection {
     /// because its copy and its compressed copy are in memory beside the whole.
     fn next_part(&mut self, batch: &Batch) -> Option<Vec<usize>> {
         let mut part = self.parts.pop_front()?;
-        while part.len() > 1 && batch.bytes() > LARGE && batch.bytes_of(&part) > batch.bytes() / 2 {
+        while part.len() > 1 && batch.bytes() > HALVE_BEYOND && batch.bytes_of(&part) > batch.bytes() / 2 {
             let rest = part.split_off(part.len() / 2);
             self.parts.push_front(rest);
         }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | request bodies | `batch` |
 //! | threads that send | `sender_pool` |
-//! | one delivery, one question | `sink`; `sink/try_hosts` tries the hosts in turn |
+//! | one delivery, one question | `sink`; `sink/try_hosts` tries the hosts in turn, `sink/exchange` is what they are tried with |
 //! | which host is next, and how long an attempt may take | `hosts`, `host_url` (the settings' values are in `settings`) |
 //! | the time | `clock` |
 //! | the HTTP client | `http`; `transport` is what it shares with the sink |

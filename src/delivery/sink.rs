@@ -5,10 +5,10 @@
 //! to wait before the next delivery.
 #![forbid(unsafe_code)]
 
+mod exchange;
 mod try_hosts;
 
 use std::cell::RefCell;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
@@ -24,7 +24,8 @@ pub use crate::delivery::outcome::{DeliveryOutcome, SendResult};
 use crate::delivery::question::{Answer, AskError, AskErrorKind, AskResult, Question};
 use crate::delivery::settings::{DeliverySettings, SettingsError};
 use crate::delivery::transport::{Method, Response, Transport};
-use try_hosts::Exchange;
+use exchange::Exchange;
+use try_hosts::HostClient;
 
 /// A proper answer contains the objectIDs of the batch and little else.
 const RESPONSE_ALLOWANCE: usize = 4 << 20;
@@ -38,15 +39,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 
 /// Delivers batches to one application, or asks it questions.
 pub struct Sink<T> {
-    settings: DeliverySettings,
-    user_agent: String,
-    transport: T,
-    state: Mutex<State>,
-}
-
-struct State {
-    hosts: Hosts,
-    rng: fastrand::Rng,
+    client: HostClient<T>,
 }
 
 impl<T: Transport> Sink<T> {
@@ -77,22 +70,17 @@ impl<T: Transport> Sink<T> {
         } else {
             Hosts::explicit(settings.hosts.clone(), timeouts)
         };
-        Ok(Sink {
-            user_agent: settings.user_agent(),
-            state: Mutex::new(State { hosts, rng: fastrand::Rng::with_seed(seed) }),
-            settings,
-            transport,
-        })
+        Ok(Sink { client: HostClient::new(settings, hosts, transport, seed) })
     }
 
     /// Where it delivers to; see [`DeliverySettings::destination`].
     pub fn destination(&self) -> u64 {
-        self.settings.destination()
+        self.client.settings().destination()
     }
 
     /// Ends all deliveries at once, without success.
     pub fn shutdown(&self) {
-        self.transport.shutdown();
+        self.client.shutdown();
     }
 
     /// Tries to deliver the batch at one working host after the other.
@@ -114,7 +102,7 @@ impl<T: Transport> Sink<T> {
         exchange.divisible = batch.rows() > 1;
         let nothing = (batch.rows() == 0).then_some(DeliveryOutcome::Delivered { task_id: None });
         let outcome =
-            nothing.or_else(|| unusable(index_name)).unwrap_or_else(|| self.try_hosts(&mut exchange, clock));
+            nothing.or_else(|| unusable(index_name)).unwrap_or_else(|| self.client.try_hosts(&mut exchange, clock));
         let Exchange { host, attempts, wire_bytes, may_come_late, transit_failure, .. } = exchange;
         SendResult { transit_failure, host, attempts, wire_bytes, may_come_late, ..SendResult::of(outcome) }
     }
@@ -137,7 +125,7 @@ impl<T: Transport> Sink<T> {
         let limit = RESPONSE_ALLOWANCE.saturating_add(2 * body.len());
         let mut exchange = Exchange::new(question.method(), path, body.as_bytes(), limit, &judge);
         exchange.reads = true;
-        let outcome = unusable(question.index()).unwrap_or_else(|| self.try_hosts(&mut exchange, clock));
+        let outcome = unusable(question.index()).unwrap_or_else(|| self.client.try_hosts(&mut exchange, clock));
         match (outcome, answer.take()) {
             (DeliveryOutcome::Delivered { .. }, Some(answer)) => Ok(answer),
             (outcome @ DeliveryOutcome::Rejected { status: 413, .. }, _) => match question.halves() {
@@ -165,11 +153,6 @@ impl<T: Transport> Sink<T> {
             }
             (other, _) => Ok(other),
         }
-    }
-
-    /// A panic in another thread leaves the state intact, because every change of it is a single assignment.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

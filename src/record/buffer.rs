@@ -17,7 +17,7 @@ const LONGEST: usize = 0x3fff_ffff - (8 << 10);
 const FIRST: usize = 512;
 /// If the length is known beforehand and is at least this, the buffer reserves it at once and does not double its way
 /// there.
-const LONG: usize = 64 << 10;
+const RESERVE_FROM: usize = 64 << 10;
 
 /// Why a buffer does not hold everything that was written to it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl Buffer {
     /// Announces a text of `bytes` bytes, which may become somewhat longer when some of its characters are escaped.
     pub(super) fn expect(&mut self, bytes: usize) {
         let bytes = bytes.saturating_add(bytes / 16);
-        if bytes >= LONG && bytes <= self.most - self.len() {
+        if bytes >= RESERVE_FROM && bytes <= self.most - self.len() {
             // If this fails, the writes that follow report it.
             let _ = self.bytes.try_reserve_exact(bytes);
         }

@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::rules::{present, RuleError};
+use crate::rules::list_entry::required_entry;
+use crate::rules::RuleError;
 
 const LIST: &str = "columns";
 
@@ -70,7 +71,7 @@ pub fn check_attributes(columns: &[WatchedColumn]) -> Result<(), RuleError> {
 }
 
 fn parse_entry(entry: &Option<&str>, table_columns: &[&str]) -> Result<WatchedColumn, RuleError> {
-    let trimmed = present(LIST, entry)?;
+    let trimmed = required_entry(LIST, entry)?;
     let is_column = |name: &str| table_columns.contains(&name);
     for whole in entry.iter().copied().chain([trimmed]) {
         if is_column(whole) {

@@ -15,7 +15,7 @@ pub struct FlightResult<'a> {
     /// How many older versions were deleted with them.
     pub superseded: i64,
     /// How many rows are dead letters or held back, so that nobody may claim them now.
-    pub kept: usize,
+    pub withheld: usize,
     /// The versions in the batch: each object's hash and row.
     pub versions: &'a [(i64, i64)],
     /// If a request of the batch may still be executed: until when its objects are held.
@@ -103,7 +103,7 @@ impl SharedState {
         }
     }
 
-    /// Ends a flight and frees its claims. Rows that were neither delivered nor kept wait again. Returns where they
+    /// Ends a flight and frees its claims. Rows that were neither delivered nor withheld wait again. Returns where they
     /// wait, unless the lane has been closed meanwhile.
     pub fn end_flight(
         &mut self,
@@ -131,7 +131,7 @@ impl SharedState {
             }
         }
         self.note_versions(worker, place, flight_result);
-        let dealt_with = flight_result.delivered.len() + flight_result.kept;
+        let dealt_with = flight_result.delivered.len() + flight_result.withheld;
         let (held_back, found) = match (held_back as usize).checked_sub(1) {
             Some(entry) => (true, self.end_held_back_flight(entry, worker, &rows, flight_result, now)),
             None if (dealt_with as i64) < ended.rows => {

@@ -100,7 +100,7 @@ impl SharedState {
     /// A record that `worker` holds could not be processed for a reason of the server's, such as damage or lack of
     /// memory. That is no rejection, so it is no attempt. Returns how often this has happened before; `None` if no
     /// more records can be held back.
-    pub fn judge_unprocessable(&mut self, worker: usize, index_id: i32, id: i64) -> Option<u32> {
+    pub fn note_unprocessable(&mut self, worker: usize, index_id: i32, id: i64) -> Option<u32> {
         let database = self.workers.get(worker)?.database;
         let clock = self.clock;
         let entry = self.judged_entry(worker, (database, index_id), id)?;

@@ -67,7 +67,7 @@ pub struct Lane {
     pub paused: bool,
     /// Algolia refuses this client; `last_error` says why.
     pub blocked: bool,
-    /// Failed attempts in a row. Attempts that were in flight together count once.
+    /// Failed deliveries in a row. Deliveries that were in flight together count once.
     pub failures: u32,
     /// When the latest of them was recorded.
     pub failed_at: Micros,

@@ -1,16 +1,17 @@
 //! Sends one request: compresses the body once, then tries each host in turn without a pause.
 #![forbid(unsafe_code)]
 
-use std::time::SystemTime;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Sink;
+use super::exchange::Exchange;
 use crate::delivery::classify::Verdict;
 use crate::delivery::clock::Clock;
 use crate::delivery::gzip::{compress, may_be_unread, support_shown_by, GzipSupport, SentAs};
-use crate::delivery::hosts::{Candidate, HostResult};
+use crate::delivery::hosts::{Candidate, HostResult, Hosts};
 use crate::delivery::offending_record::OffendingRecord;
 use crate::delivery::outcome::{DeliveryOutcome, TransitFailure};
-use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
+use crate::delivery::settings::DeliverySettings;
+use crate::delivery::transport::{Request, Response, Transport, TransportError};
 use crate::delivery::wording::{sentence, shorten};
 use crate::secret::Secret;
 
@@ -18,55 +19,17 @@ use crate::secret::Secret;
 const CAUSE_CHARS: usize = 120;
 const CAUSES_CHARS: usize = 500;
 
-/// One delivery or question while its hosts are tried.
-pub(super) struct Exchange<'a> {
-    method: Method,
-    path: String,
-    body: &'a [u8],
-    response_limit: usize,
-    judge: &'a dyn Fn(&Response, SystemTime) -> Verdict,
-    /// Whether it is a question.
-    pub(super) reads: bool,
-    /// Whether parts of it are sent if it is refused.
-    pub(super) divisible: bool,
-    /// Whether an answer was longer than allowed.
-    pub(super) overflowed: bool,
-    request_id: String,
-    gzip: Option<Vec<u8>>,
-    pub(super) host: String,
-    pub(super) attempts: u32,
-    pub(super) wire_bytes: usize,
-    pub(super) may_come_late: bool,
-    pub(super) transit_failure: TransitFailure,
+/// Sends requests to the hosts of one application.
+pub(super) struct HostClient<T> {
+    settings: DeliverySettings,
+    user_agent: String,
+    transport: T,
+    state: Mutex<State>,
 }
 
-impl<'a> Exchange<'a> {
-    /// A delivery that has not begun. `judge` classifies a response, which may have `response_limit` bytes.
-    pub(super) fn new(
-        method: Method,
-        path: String,
-        body: &'a [u8],
-        response_limit: usize,
-        judge: &'a dyn Fn(&Response, SystemTime) -> Verdict,
-    ) -> Exchange<'a> {
-        Exchange {
-            method,
-            path,
-            body,
-            response_limit,
-            judge,
-            reads: false,
-            divisible: false,
-            overflowed: false,
-            request_id: String::new(),
-            gzip: None,
-            host: String::new(),
-            attempts: 0,
-            wire_bytes: 0,
-            may_come_late: false,
-            transit_failure: TransitFailure::None,
-        }
-    }
+struct State {
+    hosts: Hosts,
+    rng: fastrand::Rng,
 }
 
 /// Whether the next host is tried.
@@ -75,7 +38,27 @@ enum HostOutcome {
     Next { cause: String, transit_failure: TransitFailure },
 }
 
-impl<T: Transport> Sink<T> {
+impl<T: Transport> HostClient<T> {
+    /// The seed decides the request ids.
+    pub(super) fn new(settings: DeliverySettings, hosts: Hosts, transport: T, seed: u64) -> HostClient<T> {
+        let state = State { hosts, rng: fastrand::Rng::with_seed(seed) };
+        HostClient { user_agent: settings.user_agent(), settings, transport, state: Mutex::new(state) }
+    }
+
+    pub(super) fn settings(&self) -> &DeliverySettings {
+        &self.settings
+    }
+
+    /// Ends all requests at once, without success.
+    pub(super) fn shutdown(&self) {
+        self.transport.shutdown();
+    }
+
+    /// A panic in another thread leaves the state intact, because every change of it is a single assignment.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tries each working host.
     pub(super) fn try_hosts(&self, exchange: &mut Exchange<'_>, clock: &dyn Clock) -> DeliveryOutcome {
         let plan = {

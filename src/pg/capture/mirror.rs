@@ -133,7 +133,7 @@ impl StatementCapture<'_> {
     ///
     /// # Safety
     /// `relation` is the table that is about to be emptied.
-    pub(super) unsafe fn empty(&mut self, relation: pg_sys::Relation) -> SqlResult<()> {
+    pub(super) unsafe fn delete_all_objects(&mut self, relation: pg_sys::Relation) -> SqlResult<()> {
         // SAFETY: the caller guarantees this.
         unsafe {
             let Some(rows) = TableScan::open(relation) else { return Ok(()) };

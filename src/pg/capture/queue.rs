@@ -26,7 +26,7 @@ pub(super) use table::{QueueAction, FEW};
 const BATCH: usize = 128;
 const BATCH_BYTES: usize = 256 << 10;
 /// A record of at least this length is not copied; its buffer is taken over.
-const LONG: usize = 64 << 10;
+const TAKE_OVER_FROM: usize = 64 << 10;
 
 /// A buffer for a record that will be queued. It has room for a varlena header before its content.
 pub(in crate::pg) fn record_buffer() -> Buffer {
@@ -159,7 +159,7 @@ impl QueueWriter {
         let text = storable_in(self.in_utf8, record)?;
         let object = is_version.then(|| self.keep(identity(&text).as_bytes()));
         let bytes = text.len();
-        let own = matches!(text, Cow::Borrowed(_)) && bytes >= LONG;
+        let own = matches!(text, Cow::Borrowed(_)) && bytes >= TAKE_OVER_FROM;
         let (record, kept) = match own {
             false => (self.keep(text.as_bytes()), None),
             true => match TakenRecord::of(record) {
@@ -167,7 +167,7 @@ impl QueueWriter {
                 None => (self.keep(record), None),
             },
         };
-        if bytes >= LONG {
+        if bytes >= TAKE_OVER_FROM {
             ensure_room(bytes);
         }
         self.rows.push(PendingRow { id, action, record, bytes, kept, object });

@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 
 /// How much memory may be in use before it is freed: enough for many ordinary rows, and little compared with a large
 /// one.
-const LARGE: usize = 512 << 10;
+const FREE_BEYOND: usize = 512 << 10;
 
 /// A memory context of our own, created when it is first used.
 pub(in crate::pg) struct Scratch {
@@ -61,5 +61,5 @@ pub(super) fn has_grown() -> bool {
 
 fn is_large(context: pg_sys::MemoryContext) -> bool {
     // SAFETY: a valid context, which counts its blocks.
-    unsafe { (*context).mem_allocated > LARGE }
+    unsafe { (*context).mem_allocated > FREE_BEYOND }
 }

@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 pub(in crate::pg) type TupleSlot = *mut pg_sys::TupleTableSlot;
 
 /// A row of at least this length uses memory of its own.
-const LARGE: u32 = 64 << 10;
+const OWN_MEMORY_FROM: u32 = 64 << 10;
 
 /// The first `width` values of a row by their places. They are deformed if necessary.
 ///
@@ -48,7 +48,7 @@ pub(super) unsafe fn is_large(slot: TupleSlot) -> bool {
             }
             ((*tuple).t_len, (*(*tuple).t_data).t_infomask)
         };
-        length >= LARGE || u32::from(flags) & pg_sys::HEAP_HASEXTERNAL != 0
+        length >= OWN_MEMORY_FROM || u32::from(flags) & pg_sys::HEAP_HASEXTERNAL != 0
     }
 }
 

@@ -64,10 +64,10 @@ pub(super) unsafe fn capture(
     // SAFETY: the caller guarantees this.
     unsafe {
         match event.operation {
-            Operation::Truncate if tells_truncation => statement.truncation()?,
-            Operation::Truncate => statement.empty(call.tg_relation)?,
-            _ if event.is_row => statement.single(call)?,
-            _ => statement.all(call)?,
+            Operation::Truncate if tells_truncation => statement.capture_truncate()?,
+            Operation::Truncate => statement.delete_all_objects(call.tg_relation)?,
+            _ if event.is_row => statement.capture_row(call)?,
+            _ => statement.capture_statement(call)?,
         }
     }
     statement.close()
@@ -105,7 +105,7 @@ impl StatementCapture<'_> {
     ///
     /// # Safety
     /// `call` comes from a row-level trigger.
-    unsafe fn single(&mut self, call: &pg_sys::TriggerData) -> SqlResult<()> {
+    unsafe fn capture_row(&mut self, call: &pg_sys::TriggerData) -> SqlResult<()> {
         let row = TriggerRow::of(call, self.operation);
         // SAFETY: an AFTER trigger has its rows in these slots. Its memory context lives until we return.
         unsafe {
@@ -131,7 +131,7 @@ impl StatementCapture<'_> {
     ///
     /// # Safety
     /// `call` comes from a statement-level trigger with the transition tables of its operation.
-    unsafe fn all(&mut self, call: &pg_sys::TriggerData) -> SqlResult<()> {
+    unsafe fn capture_statement(&mut self, call: &pg_sys::TriggerData) -> SqlResult<()> {
         // SAFETY: the caller guarantees this.
         unsafe {
             let tables = TransitionTables::open(call, self.skipped.is_some());
@@ -301,7 +301,7 @@ impl StatementCapture<'_> {
 
     /// Queues the record of a TRUNCATE. It has no row that could be read again, so if the record cannot be made, the
     /// statement fails.
-    fn truncation(&mut self) -> SqlResult<()> {
+    fn capture_truncate(&mut self) -> SqlResult<()> {
         let bound = &self.source.relation;
         let origin = origin_of(&mut self.origin, bound, &self.maker)?;
         let number = self.writer.reserve();

@@ -65,7 +65,7 @@ pub(super) unsafe fn capture(
         let (source, skipped) = match (found, skipped) {
             (Ok(Some(source)), skipped) => (source, skipped),
             (Err(error), Some(skipped)) => {
-                skipped.all(&context, error)?;
+                skipped.skip_all(&context, error)?;
                 context.leave();
                 return Ok(());
             }

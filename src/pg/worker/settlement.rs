@@ -109,7 +109,7 @@ impl Settlement {
     }
 
     /// How many rows are dead letters or held back, so that nobody may claim them now.
-    pub(super) fn kept(&self) -> usize {
+    pub(super) fn withheld(&self) -> usize {
         self.dead.len() + self.retries().count()
     }
 }

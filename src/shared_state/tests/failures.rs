@@ -30,7 +30,7 @@ fn the_living_go_on_while_the_dead_are_buried() {
         0,
         flight,
         [1024, 1025, 1026, 1027, 1028],
-        FlightResult { judged: true, delivered: &[1024, 1025, 1027], kept: 1, ..FlightResult::default() },
+        FlightResult { judged: true, delivered: &[1024, 1025, 1027], withheld: 1, ..FlightResult::default() },
         5,
     );
     let lane = *shared_state.lane(0).unwrap();
@@ -86,7 +86,7 @@ fn a_rejected_record_is_held_back_until_its_next_attempt_and_dies_after_the_last
             0,
             0,
             [1025],
-            FlightResult { judged: true, kept: 1, ..FlightResult::default() },
+            FlightResult { judged: true, withheld: 1, ..FlightResult::default() },
             now,
         );
         shared_state.hold_back(DB, 1, 1025, due);
@@ -109,13 +109,13 @@ fn what_keeps_a_record_from_being_sent_is_no_attempt() {
     let mut shared_state = shared_state(1);
     shared_state.publish(DB, &[queued(1, 1024, 1024)], 0);
     let hold_back = |shared_state: &mut SharedState, now: Micros| {
-        shared_state.end_flight(0, 0, [1024], FlightResult { kept: 1, ..FlightResult::default() }, now);
+        shared_state.end_flight(0, 0, [1024], FlightResult { withheld: 1, ..FlightResult::default() }, now);
         shared_state.hold_back(DB, 1, 1024, now + 10);
     };
     for before in 0..5 {
         let now = 10 * Micros::from(before);
         assert_eq!(claim_all(&mut shared_state, &[1024], now), [1024]);
-        assert_eq!(shared_state.judge_unprocessable(0, 1, 1024), Some(before), "the pauses grow");
+        assert_eq!(shared_state.note_unprocessable(0, 1, 1024), Some(before), "the pauses grow");
         hold_back(&mut shared_state, now);
         assert_eq!(shared_state.held_back_rows(DB, 1), 1);
     }
@@ -136,7 +136,7 @@ fn a_record_that_arrives_after_all_has_a_clean_slate() {
         0,
         0,
         [1024],
-        FlightResult { judged: true, kept: 1, ..FlightResult::default() },
+        FlightResult { judged: true, withheld: 1, ..FlightResult::default() },
         0,
     );
     shared_state.hold_back(DB, 1, 1024, 10);
@@ -200,7 +200,7 @@ fn records_that_were_never_sent_do_not_end_a_pause() {
     shared_state.publish(DB, &[queued(1, 1024, 1024)], 0);
     shared_state.lane_at(0).unwrap().back_off(LaneFailure::Blocked, 1, "403", (0, 100), 20);
     let flight = fly_at(&mut shared_state, 1024, 100);
-    shared_state.end_flight(0, flight, [1024], FlightResult { kept: 1, ..FlightResult::default() }, 101);
+    shared_state.end_flight(0, flight, [1024], FlightResult { withheld: 1, ..FlightResult::default() }, 101);
     let lane = shared_state.lane(0).unwrap();
     assert_eq!((lane.failures, lane.blocked), (1, true));
 }

@@ -92,7 +92,7 @@ fn attempts(world: &mut World) -> Vec<RejectAction> {
         let action = world.shared_state.judge_isolated(0, flight, true, 3, world.now).unwrap();
         sentences.push(action);
         world.flights[0].clear();
-        let flight_result = FlightResult { kept: 1, ..FlightResult::default() };
+        let flight_result = FlightResult { withheld: 1, ..FlightResult::default() };
         world.shared_state.end_flight(0, flight, [1024], flight_result, world.now);
         if action != RejectAction::DeadLetter(3) {
             world.shared_state.hold_back(DB, 1, 1024, world.now + SECOND);

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::comparison::{Comparison, TimeRange};
 use super::mismatches::{Expects, Mismatch, RowVersion};
-use super::{Comparison, TimeRange};
 use crate::delivery::offending_record::object_id;
 use crate::pg::api::row_writer::{conditions_of, names_of, RowWriter};
 use crate::pg::api::Table;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::Comparison;
+use super::comparison::Comparison;
 use crate::hash_set::{StringSet, StringSetBuilder};
 use crate::pg::api::as_owner;
 use crate::pg::capture::{identity_of, QueueWriter, RowKey, Scratch};

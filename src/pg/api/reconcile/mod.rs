@@ -9,6 +9,7 @@
 //! everything delivered had been indexed, and the row was the same before and after Algolia was asked.
 
 mod compare_rows;
+mod comparison;
 mod corrections;
 mod index_client;
 mod mismatches;
@@ -23,7 +24,6 @@ use pgrx::prelude::*;
 
 use super::sources::{fitting, watched};
 use super::{as_owner, caller, refuse_read_only, Table};
-use crate::hash_set::StringSet;
 use crate::pg::capture::{OpenTables, QueueWriter};
 use crate::pg::error_context::with_error_context;
 use crate::pg::latest_snapshot::first_row;
@@ -32,18 +32,9 @@ use crate::pg::report::{reported, sql_error, SqlError, SqlResult};
 use crate::pg::rules::SourceRules;
 use crate::record::Operation;
 use crate::rules::Mode;
+use comparison::{Comparison, Tally, TimeRange};
 use corrections::{Corrections, PendingCorrections};
 use index_client::{AlgoliaClient, IndexClient};
-
-/// What was found and repaired.
-#[derive(Clone, Copy, Default)]
-struct Tally {
-    checked: i64,
-    missing: i64,
-    different: i64,
-    orphaned: i64,
-    repaired: i64,
-}
 
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "pgrx reads the columns' names off the type")]
@@ -76,40 +67,9 @@ fn reconcile(
     })
 }
 
-/// The rows to be compared, by their time in microseconds since PostgreSQL's epoch. The end is exclusive.
-#[derive(Clone, Copy)]
-struct TimeRange {
-    since: Option<i64>,
-    until: Option<i64>,
-}
-
 /// Infinity counts as no bound.
 fn finite(moment: Option<TimestampWithTimeZone>) -> Option<i64> {
     moment.map(i64::from).filter(|micros| *micros != i64::MIN && *micros != i64::MAX)
-}
-
-impl TimeRange {
-    fn is_bounded(self) -> bool {
-        self.since.is_some() || self.until.is_some()
-    }
-}
-
-/// The comparison of one source with its index.
-struct Comparison<'a> {
-    table: &'a Table,
-    id: i32,
-    rules: Rc<SourceRules>,
-    index_client: IndexClient,
-    window: TimeRange,
-    /// The current rows of a mirrored table.
-    present: Option<OpenTables>,
-    /// In append mode, what was waiting when the first mismatches were found.
-    backlog: Option<StringSet>,
-    /// For a repair in append mode, the queue to which records are written again.
-    writer: Option<QueueWriter>,
-    /// For a repair of a mirrored table, what is to be corrected at the end.
-    pending_corrections: Option<PendingCorrections>,
-    tally: Tally,
 }
 
 fn compare(source: Option<pg_sys::Oid>, window: TimeRange, repair: bool) -> SqlResult<Tally> {

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys;
 
+use super::comparison::{Comparison, TimeRange};
 use super::index_client::Page;
 use super::mismatches::{Expects, Mismatch};
-use super::{Comparison, TimeRange};
 use crate::delivery::filters::between;
 use crate::delivery::question::PAGE;
 use crate::pg::capture::{identity_of_id, OpenTables, RowKey};

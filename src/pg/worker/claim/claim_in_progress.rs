@@ -38,7 +38,7 @@ struct ClaimInProgress<'a, 'conn> {
     /// The claim table is full.
     is_table_full: bool,
     /// Some rows held back are versions of objects that are held.
-    held: bool,
+    met_held_object: bool,
     /// The highest suspect whose object is held. It stays a suspect and is tried again.
     put_back: Option<i64>,
 }
@@ -79,7 +79,7 @@ pub(super) fn take(
         last: None,
         cut,
         is_table_full: false,
-        held: false,
+        met_held_object: false,
         put_back: None,
     };
     let Some(mut shared_state) = shmem::shared_state() else {
@@ -148,7 +148,7 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
                 break;
             }
             self.last = Some(id);
-            self.held |= matches!(claim, Claim::HeldBy(_)) && self.order.claimable.held_back.is_some();
+            self.met_held_object |= matches!(claim, Claim::HeldBy(_)) && self.order.claimable.held_back.is_some();
             if matches!(claim, Claim::HeldBy(_)) {
                 self.put_back_suspect(id);
             }
@@ -212,7 +212,7 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
             }
             if let Some(ends_at) = shared_state.held_since_start(since, quarantine, now) {
                 shared_state.quarantine_claimed_object(slot, lane, (hash, id), ends_at);
-                self.held = true;
+                self.met_held_object = true;
                 self.entered.objects.remove(&hash);
                 if let Some(leading) = self.objects.get(object).copied() {
                     self.put_back_suspect(leading);
@@ -250,7 +250,7 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
             rest = Some(Span { lo, hi: if rest.is_some() { hi.max(id) } else { id } });
         }
         if let (Some(held_back), true) = (self.order.claimable.held_back, self.records.is_empty()) {
-            match self.held || self.is_table_full {
+            match self.met_held_object || self.is_table_full {
                 true => shared_state.put_off_held_back(held_back, now()),
                 false => {
                     shared_state.held_back_not_found(held_back, self.claimable.looked_through(rest), now())

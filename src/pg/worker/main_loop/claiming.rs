@@ -74,8 +74,10 @@ impl WorkerLoop {
                     return None;
                 }
                 Ok(ClaimOutcome::Failed(failed)) => {
-                    if let Some(wait) = self.claimed_too_much(index_id, failed) {
-                        return wait;
+                    match self.claim_failed(index_id, failed) {
+                        LookAgain::AtOnce => (),
+                        LookAgain::At(time) => return Some(time),
+                        LookAgain::OnReturn => return None,
                     }
                 }
                 Ok(ClaimOutcome::TableFull) => return Some(now().saturating_add(CLAIM_TABLE_FULL)),
@@ -101,9 +103,8 @@ impl WorkerLoop {
 
     /// Memory was lacking for a batch, or some of its rows are damaged: the next batches, or those of this index, are
     /// smaller. A single record for which memory is lacking is held back. If damage prevented even finding rows, as a
-    /// damaged page of the queue or its index does, the index backs off. Returns when to look again; `None`: at once;
-    /// `Some(None)`: when the next batch returns.
-    fn claimed_too_much(&mut self, index_id: i32, failed: FailedClaim) -> Option<Option<Micros>> {
+    /// damaged page of the queue or its index does, the index backs off.
+    fn claim_failed(&mut self, index_id: i32, failed: FailedClaim) -> LookAgain {
         let now = now();
         match failed.damage {
             Some(_) => self.batch_reduction.narrow(index_id, now),
@@ -120,21 +121,21 @@ impl WorkerLoop {
         log_problem("audit_algolia could not claim rows", cause(&reason));
         // Batches in flight will free memory.
         let is_isolated = self.in_flight.is_empty();
-        let kept = match failed.ids[..] {
-            [id] if is_isolated => self.judge_unprocessable(index_id, id),
+        let held_back = match failed.ids[..] {
+            [id] if is_isolated => self.retry_of_unprocessable(index_id, id),
             _ => None,
         };
         if let Some(mut shared_state) = shmem::shared_state() {
             let versions: Vec<(i64, i64)> = failed.objects.iter().map(|hash| (*hash, 0)).collect();
-            let kept_rows = usize::from(kept.is_some());
-            let left: Vec<i64> = failed.ids.iter().copied().filter(|_| kept.is_none()).collect();
+            let withheld = usize::from(held_back.is_some());
+            let left: Vec<i64> = failed.ids.iter().copied().filter(|_| held_back.is_none()).collect();
             let flight_result =
-                FlightResult { versions: &versions, kept: kept_rows, left: &left, ..FlightResult::default() };
+                FlightResult { versions: &versions, withheld, left: &left, ..FlightResult::default() };
             let ended = failed.flight.and_then(|flight| {
                 flight_recorder::leave(self.slot, flight);
                 shared_state.end_flight(self.slot, flight, failed.ids.iter().copied(), flight_result, now)
             });
-            if let Some((id, due)) = kept {
+            if let Some((id, due)) = held_back {
                 shared_state.hold_back(self.database, index_id, id, due);
             }
             let lane = match ended {
@@ -147,7 +148,7 @@ impl WorkerLoop {
                         guc::backoff().delay(lane.failures, jitter).max(Duration::from_micros(PAUSE as u64));
                     lane.back_off(LaneFailure::Retry, 0, &reason, (now, later(now, pause)), now);
                 }
-                Some(lane) => lane.note_failed(kept_rows as i64, &reason, now),
+                Some(lane) => lane.note_failed(withheld as i64, &reason, now),
                 None => (),
             }
             if let Some(me) = shared_state.workers.get_mut(self.slot) {
@@ -156,10 +157,10 @@ impl WorkerLoop {
             }
         }
         match (is_isolated, rows) {
-            _ if is_unreadable => None,
-            (false, _) => Some(None),
-            (true, 0 | 1) if kept.is_none() => Some(Some(now.saturating_add(PAUSE))),
-            (true, _) => None,
+            _ if is_unreadable => LookAgain::AtOnce,
+            (false, _) => LookAgain::OnReturn,
+            (true, 0 | 1) if held_back.is_none() => LookAgain::At(now.saturating_add(PAUSE)),
+            (true, _) => LookAgain::AtOnce,
         }
     }
 
@@ -173,6 +174,14 @@ impl WorkerLoop {
             None => Err(std::io::ErrorKind::NotFound.into()),
         }
     }
+}
+
+/// When a worker whose claim has failed looks for work again.
+enum LookAgain {
+    AtOnce,
+    At(Micros),
+    /// When the next batch returns.
+    OnReturn,
 }
 
 /// Nothing can be claimed: wakes a worker that can claim something. Returns when to look again.

@@ -61,7 +61,7 @@ impl WorkerLoop {
             judged: batch.is_judged(),
             delivered: &batch.delivered,
             superseded: batch.superseded,
-            kept: batch.kept(),
+            withheld: batch.withheld(),
             versions: &versions,
             held_until: batch.held_until,
             left: &left,
@@ -76,7 +76,7 @@ impl WorkerLoop {
             }
             if let Some(lane) = ended.and_then(|ended| shared_state.lane_at(ended.lane)) {
                 if let Some(rejection) = &batch.last_rejection {
-                    lane.note_failed(batch.kept() as i64, rejection, now);
+                    lane.note_failed(batch.withheld() as i64, rejection, now);
                 }
                 recovered = !batch.delivered.is_empty() && lane.should_log_recovery(now);
                 deaths = lane.dead_to_log(batch.dead.len() as i64, now);
@@ -94,7 +94,7 @@ impl WorkerLoop {
         if batch.transit_failure != TransitFailure::None && batch.in_flight.held_back {
             self.note_held_back_failure(&batch.in_flight, ended, left.len(), failure, now);
         } else {
-            let rows = batch.in_flight.rows().count().saturating_sub(batch.delivered.len() + batch.kept());
+            let rows = batch.in_flight.rows().count().saturating_sub(batch.delivered.len() + batch.withheld());
             self.back_off(&batch.in_flight, ended, rows, failure, now);
         }
     }

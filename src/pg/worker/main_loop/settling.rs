@@ -162,7 +162,7 @@ impl WorkerLoop {
     ) {
         let reason = isolated_reason(id, reason);
         log_problem("audit_algolia skips a record for now", cause(&reason));
-        match self.judge_unprocessable(batch.in_flight.index_id, id) {
+        match self.retry_of_unprocessable(batch.in_flight.index_id, id) {
             Some(retry) => batch.unjudged_retries.push(retry),
             None => batch.backoff = Some(LaneBackoff::pause(reason.clone())),
         }
@@ -171,8 +171,8 @@ impl WorkerLoop {
 
     /// A record is to be held back until memory is available or somebody has repaired it. Returns when it is tried again;
     /// `None` if too many records are held back already.
-    pub(super) fn judge_unprocessable(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
-        let failures = shmem::shared_state()?.judge_unprocessable(self.slot, index_id, id)?;
+    pub(super) fn retry_of_unprocessable(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
+        let failures = shmem::shared_state()?.note_unprocessable(self.slot, index_id, id)?;
         Some((id, later(now(), guc::backoff().delay(failures, self.rng.f64()))))
     }
 }

@@ -146,7 +146,7 @@ impl World {
                     self.shared_state.judge_isolated(worker, flight, true, 0, now)
                 {
                     let pause = PAUSES.delay(failures as u32, 1.0).as_micros() as Micros;
-                    let flight_result = FlightResult { kept: 1, ..FlightResult::default() };
+                    let flight_result = FlightResult { withheld: 1, ..FlightResult::default() };
                     self.shared_state.end_flight(worker, flight, rows.iter().copied(), flight_result, now);
                     self.shared_state.hold_back(DB, 1, rows[0], now + pause);
                     return;
@@ -164,7 +164,7 @@ impl World {
                     .collect();
                 let left: Vec<i64> = rows.iter().copied().filter(|id| !judged.contains(id)).collect();
                 let flight_result =
-                    FlightResult { judged: true, kept: judged.len(), left: &left, ..FlightResult::default() };
+                    FlightResult { judged: true, withheld: judged.len(), left: &left, ..FlightResult::default() };
                 self.shared_state.end_flight(worker, flight, rows.iter().copied(), flight_result, now);
                 for id in judged {
                     self.shared_state.hold_back(DB, 1, id, now + SECOND);

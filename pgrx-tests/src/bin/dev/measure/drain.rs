@@ -13,7 +13,7 @@ use super::rows::Records;
 use super::samples::Samples;
 use super::spread::{ratio, short};
 use super::testbed::{Drained, Testbed};
-use super::Setup;
+use super::setup::Setup;
 
 const ONE: Case = (Contender::ours(1, true), 0);
 const TWO: Case = (Contender::ours(2, true), 0);

@@ -10,7 +10,7 @@ use super::row::{Row, Target};
 use super::rows::Records;
 use super::spread::{percentile, short};
 use super::testbed::Testbed;
-use super::Setup;
+use super::setup::Setup;
 use crate::waiting;
 
 const COMMITS: usize = 500;

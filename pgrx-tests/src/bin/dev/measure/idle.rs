@@ -10,7 +10,7 @@ use super::report::Report;
 use super::rows::{insert, table, watch, INDEX};
 use super::spread::short;
 use super::testbed::Testbed;
-use super::Setup;
+use super::setup::Setup;
 use crate::interrupt;
 use crate::waiting::{self, SELDOM};
 

@@ -11,7 +11,7 @@ use super::samples::Samples;
 use super::scale::Scale;
 use super::spread::{compared, middle, ratio};
 use super::testbed::{Drained, Testbed};
-use super::Setup;
+use super::setup::Setup;
 
 const CONTENDERS: [Contender; 11] = [
     Contender::ours(1, true),

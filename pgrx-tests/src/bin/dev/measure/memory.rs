@@ -10,7 +10,7 @@ use super::report::Report;
 use super::row::{Row, Target};
 use super::rows::Records;
 use super::testbed::Testbed;
-use super::Setup;
+use super::setup::Setup;
 use crate::waiting::{self, OFTEN};
 
 /// The tolerance in megabytes, because the allocator decides what it returns.

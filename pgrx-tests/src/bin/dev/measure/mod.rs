@@ -28,6 +28,7 @@ mod rows;
 mod samples;
 mod scale;
 mod scaling;
+mod setup;
 mod spread;
 mod standin_process;
 mod testbed;
@@ -48,6 +49,7 @@ use self::peers::Packages;
 use self::report::Report;
 use self::row::Row;
 use self::scale::{Scale, FULL, QUICK};
+use self::setup::Setup;
 use crate::interrupt;
 use crate::provision::{provision, Purpose};
 use crate::screen::while_waiting;
@@ -65,13 +67,6 @@ pub(crate) struct Arguments {
     /// hour
     #[arg(long, value_name = "ROWS", conflicts_with = "only")]
     backlog: Option<u64>,
-}
-
-/// Where to measure, and how much.
-struct Setup {
-    installation: Arc<Installation>,
-    packages: Packages,
-    scale: Scale,
 }
 
 type Part = fn(&Setup, &mut Report) -> Result<()>;

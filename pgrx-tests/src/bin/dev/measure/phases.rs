@@ -9,7 +9,7 @@ use super::row::{Row, Target};
 use super::rows::insert;
 use super::spread::{percentile, short};
 use super::testbed::Testbed;
-use super::Setup;
+use super::setup::Setup;
 
 /// Sessions that keep a transaction or a snapshot open.
 const SESSIONS: usize = 4;

@@ -14,7 +14,7 @@ use super::rows::Records;
 use super::samples::Samples;
 use super::spread::{short, Spread};
 use super::testbed::{backend, Testbed};
-use super::Setup;
+use super::setup::Setup;
 use crate::waiting::pass;
 
 /// Rows per second.

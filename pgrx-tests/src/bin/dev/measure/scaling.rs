@@ -9,7 +9,7 @@ use super::rows::{insert, table, watch_as, Records, INDEX};
 use super::samples::Samples;
 use super::spread::compared;
 use super::testbed::{Drained, Testbed};
-use super::Setup;
+use super::setup::Setup;
 use crate::interrupt;
 
 const WORKERS: [u64; 4] = [1, 2, 4, 8];

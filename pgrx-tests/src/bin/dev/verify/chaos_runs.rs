@@ -9,16 +9,15 @@ use audit_algolia_tests::chaos::{self, Chaos, Outcome};
 use audit_algolia_tests::server::{Installation, PgConfig, INSTALLATION_VARIABLE};
 
 use super::tally::{begin, Tally};
-use super::Arguments;
 
 /// Performs chaos runs: those of a seed, or one after the other until the time is up or one has failed. Each counts as
 /// a test.
-pub(super) fn run(pg: &PgConfig, arguments: &Arguments, tally: &mut Tally) -> Result<()> {
+pub(super) fn run(pg: &PgConfig, soak: Option<u64>, seed: Option<u64>, tally: &mut Tally) -> Result<()> {
     let started = begin("build the extension");
     let installation = Installation::prepare(pg, Profile::Dev)?;
     tally.step(started, true);
     std::env::set_var(INSTALLATION_VARIABLE, installation.root());
-    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     let mut tell = |outcome: &Outcome| {
         println!(
             "   seed {}: {} transactions, {} rows",
@@ -29,7 +28,7 @@ pub(super) fn run(pg: &PgConfig, arguments: &Arguments, tally: &mut Tally) -> Re
         tally.passed += u64::from(outcome.passed());
         tally.failed += u64::from(!outcome.passed());
     };
-    let outcomes = if let Some(minutes) = arguments.soak {
+    let outcomes = if let Some(minutes) = soak {
         println!("== chaos for {minutes} minutes from seed {seed}");
         chaos::soak(seed, Duration::from_secs(minutes * 60), tell)
     } else {

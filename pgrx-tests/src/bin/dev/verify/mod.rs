@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     println!("PostgreSQL {} at {}", pg.version(), pg.path().display());
     tally.step(started, true);
     if arguments.soak.is_some() || arguments.seed.is_some() {
-        chaos_runs::run(&pg, arguments, &mut tally)?;
+        chaos_runs::run(&pg, arguments.soak, arguments.seed, &mut tally)?;
     } else {
         tests(pg, &versions, arguments, &mut tally)?;
     }

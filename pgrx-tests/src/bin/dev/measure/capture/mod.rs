@@ -20,7 +20,7 @@ use super::rows::POOL;
 use super::samples::Samples;
 use super::spread::short;
 use super::testbed::{backend, Testbed};
-use super::Setup;
+use super::setup::Setup;
 
 /// The WAL of autovacuum must not be counted, and neither must full-page images after a checkpoint. So no checkpoint
 /// occurs between one [`empty`] and the next.

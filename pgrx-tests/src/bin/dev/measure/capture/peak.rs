@@ -7,7 +7,7 @@ use super::super::process::size;
 use super::super::report::Report;
 use super::super::spread::short;
 use super::super::testbed::{backend, Testbed};
-use super::super::Setup;
+use super::super::setup::Setup;
 use super::shape::Shape;
 use super::variant::Variant;
 use crate::interrupt;

@@ -15,7 +15,7 @@ use super::super::row::{Row, Target};
 use super::super::samples::Samples;
 use super::super::spread::{compared, pairwise, ratio};
 use super::super::testbed::Testbed;
-use super::super::Setup;
+use super::super::setup::Setup;
 use super::variant::Variant;
 use super::{Shape, SETTINGS};
 use crate::package::quietly;

@@ -12,7 +12,7 @@ use super::super::report::Report;
 use super::super::row::{Row, Target};
 use super::super::rows::{Records, INDEX};
 use super::super::testbed::Testbed;
-use super::super::Setup;
+use super::super::setup::Setup;
 use crate::interrupt;
 use crate::waiting::{self, OFTEN};
 

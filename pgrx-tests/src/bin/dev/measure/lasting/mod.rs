@@ -13,7 +13,7 @@ use super::row::{Row, Target};
 use super::rows::Records;
 use super::spread::{short, Spread};
 use super::testbed::Testbed;
-use super::Setup;
+use super::setup::Setup;
 use crate::waiting::{self, SELDOM};
 
 /// The number of equal parts in which the rows are delivered.

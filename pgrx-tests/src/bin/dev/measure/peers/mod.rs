@@ -3,23 +3,21 @@
 
 mod feed;
 mod install;
+mod packages;
 mod service;
-
-use std::path::PathBuf;
 
 use anyhow::{ensure, Result};
 use serde_json::json;
 
-use audit_algolia_tests::cargo;
-use audit_algolia_tests::server::PgConfig;
 use audit_algolia_tests::standin::{ADMIN_KEY, APP_ID};
 
 use self::install::{node, python, Runtime};
+use self::packages::reason;
+pub(super) use self::packages::Packages;
 use super::report::Report;
 use super::rows::Records;
 use super::testbed::{Drained, Testbed};
-use super::Setup;
-use crate::package::unpacked;
+use super::setup::Setup;
 
 /// The index that they send to.
 const INDEX: &str = "polled";
@@ -52,11 +50,6 @@ impl Kind {
             Kind::Wal2json => "wal2json, pg_recvlogical, JavaScript client",
         }
     }
-}
-
-/// Why something is not measured, as text.
-fn reason(error: anyhow::Error) -> String {
-    format!("{error:#}")
 }
 
 /// The services that are available here, and why the others are not.
@@ -184,30 +177,4 @@ fn options(kind: Kind, testbed: &Testbed, rows: u64) -> String {
         "gzip": kind == Kind::JavaScriptGzip, "receiver": testbed.cluster.bin("pg_recvlogical"),
     });
     options.to_string()
-}
-
-/// Debian's packages of what is compared: the folder where each is unpacked, nothing if the server has it already, or
-/// why it is not available.
-pub(super) struct Packages {
-    pub(super) pgq: Result<Option<PathBuf>, String>,
-    wal2json: Result<Option<PathBuf>, String>,
-}
-
-impl Packages {
-    pub(super) fn fetch(pg: &PgConfig) -> Packages {
-        let folder = cargo::target_dir().join("measure/debian");
-        let fetch = |module: &str, package: &str| {
-            let modules = pg.folder("pkglibdir").map_err(reason)?;
-            if modules.join(format!("{module}.so")).is_file() {
-                return Ok(None);
-            }
-            let package = format!("postgresql-{}-{package}", pg.major());
-            unpacked(&package, &folder).map(Some).map_err(reason)
-        };
-        Packages { pgq: fetch("pgq_triggers", "pgq3"), wal2json: fetch("wal2json", "wal2json") }
-    }
-
-    pub(super) fn folders(&self) -> Vec<PathBuf> {
-        [&self.pgq, &self.wal2json].into_iter().flatten().flatten().cloned().collect()
-    }
 }
