@@ -14,7 +14,10 @@ use audit_algolia_tests::cargo::workspace;
 fn no_two_files_import_each_other() {
     for root in ["src", "pgrx-tests/src", "pgrx-tests/src/bin/dev"] {
         let circles = circles(&Modules::read(&workspace().join(root)).imports());
-        assert!(circles.is_empty(), "{root}: move what several files need to a file of its own: {circles:#?}");
+        assert!(
+            circles.is_empty(),
+            "{root}: move what several files need to a file of its own: {circles:#?}"
+        );
     }
 }
 

@@ -101,8 +101,9 @@ impl<T: Transport> Sink<T> {
         let mut exchange = Exchange::new(method, path, batch.body(), limit, &judge);
         exchange.divisible = batch.rows() > 1;
         let nothing = (batch.rows() == 0).then_some(DeliveryOutcome::Delivered { task_id: None });
-        let outcome =
-            nothing.or_else(|| unusable(index_name)).unwrap_or_else(|| self.client.try_hosts(&mut exchange, clock));
+        let outcome = nothing
+            .or_else(|| unusable(index_name))
+            .unwrap_or_else(|| self.client.try_hosts(&mut exchange, clock));
         let Exchange { host, attempts, wire_bytes, may_come_late, transit_failure, .. } = exchange;
         SendResult { transit_failure, host, attempts, wire_bytes, may_come_late, ..SendResult::of(outcome) }
     }
@@ -125,7 +126,8 @@ impl<T: Transport> Sink<T> {
         let limit = RESPONSE_ALLOWANCE.saturating_add(2 * body.len());
         let mut exchange = Exchange::new(question.method(), path, body.as_bytes(), limit, &judge);
         exchange.reads = true;
-        let outcome = unusable(question.index()).unwrap_or_else(|| self.client.try_hosts(&mut exchange, clock));
+        let outcome =
+            unusable(question.index()).unwrap_or_else(|| self.client.try_hosts(&mut exchange, clock));
         match (outcome, answer.take()) {
             (DeliveryOutcome::Delivered { .. }, Some(answer)) => Ok(answer),
             (outcome @ DeliveryOutcome::Rejected { status: 413, .. }, _) => match question.halves() {

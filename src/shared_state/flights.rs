@@ -1,7 +1,8 @@
 //! The life of a flight: rows are claimed, the flight begins, and it ends with a result or with its worker.
 #![forbid(unsafe_code)]
 
-use super::{Flight, Micros, RetryDelay, SharedState, Worker};
+use super::lane::NEIGHBOURHOOD;
+use super::{Flight, Lane, Micros, RetryDelay, SharedState, Worker};
 use crate::claims::{Claim, Holder};
 use crate::id_ranges::Span;
 
@@ -88,6 +89,7 @@ impl SharedState {
         self.end_partial_claim(worker);
         let Some(me) = self.workers.get_mut(worker) else { return };
         let (lane, span) = (std::mem::take(&mut me.scanning_lane) as usize, me.scanning);
+        me.fills_batch = false;
         if let Some(held_back) = (std::mem::take(&mut me.scanning_held_back) as usize).checked_sub(1) {
             // Rows held back wait in their entry.
             self.end_held_back_claim(worker, held_back);
@@ -113,12 +115,14 @@ impl SharedState {
         flight_result: FlightResult<'_>,
         now: Micros,
     ) -> Option<EndedFlight> {
-        let held_back = self.workers.get(worker)?.flights.get(flight)?.held_back;
+        let Flight { held_back, rows: claimed, .. } = *self.workers.get(worker)?.flights.get(flight)?;
+        let dealt_with = flight_result.delivered.len() + flight_result.withheld;
+        let are_left = (dealt_with as i64) < claimed;
         let (mut rows, ids) = (Vec::new(), ids.into_iter());
         let ended = self.remove_flight(
             worker,
             flight,
-            ids.inspect(|id| rows.extend((held_back != 0).then_some(*id))),
+            ids.inspect(|id| rows.extend((held_back != 0 || are_left).then_some(*id))),
         )?;
         let place = ended.lane as usize;
         if let Some(lane) = self.lanes.get_mut(place) {
@@ -131,15 +135,14 @@ impl SharedState {
             }
         }
         self.note_versions(worker, place, flight_result);
-        let dealt_with = flight_result.delivered.len() + flight_result.withheld;
         let (held_back, found) = match (held_back as usize).checked_sub(1) {
             Some(entry) => (true, self.end_held_back_flight(entry, worker, &rows, flight_result, now)),
-            None if (dealt_with as i64) < ended.rows => {
+            None if are_left => {
                 let failure = flight_result.failure;
                 let held_back = failure
                     .is_some_and(|failure| self.hold_back_suspects(place, flight_result.left, failure, now));
                 if let (false, Some(lane)) = (held_back, self.lanes.get_mut(place)) {
-                    lane.give_back(ended.span);
+                    lane.give_back_flight(&ended, rows);
                 }
                 (held_back, None)
             }
@@ -221,6 +224,23 @@ impl SharedState {
         if let Some((lane, span)) = scanning {
             if let Some(lane) = self.lanes.get_mut(lane) {
                 lane.give_back(span);
+            }
+        }
+    }
+}
+
+impl Lane {
+    /// Gives back the rows of a flight. Those far apart come back as spans of their own, so that nobody looks for rows
+    /// between them, where many may be dead.
+    fn give_back_flight(&mut self, flight: &Flight, mut ids: Vec<i64>) {
+        if ids.len() as i64 != flight.rows {
+            // Versions are claimed by their objects.
+            return self.give_back(flight.span);
+        }
+        ids.sort_unstable();
+        for near in ids.chunk_by(|one, next| next.saturating_sub(*one) <= NEIGHBOURHOOD) {
+            if let [lo, .., hi] | [lo @ hi] = near {
+                self.give_back(Span { lo: *lo, hi: *hi });
             }
         }
     }

@@ -11,7 +11,7 @@ pub const ID_BLOCK: i64 = 1024;
 
 /// Fresh spans that are closer together than this are claimed by one query: the rows between them are mostly in flight,
 /// and skipping a few of those costs less than a second query.
-const NEIGHBOURHOOD: i64 = 64 * ID_BLOCK;
+pub(super) const NEIGHBOURHOOD: i64 = 64 * ID_BLOCK;
 
 /// Why a batch failed, as far as the lane is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

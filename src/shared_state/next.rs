@@ -64,9 +64,10 @@ impl SharedState {
                     _ => None,
                 };
                 lane.is_turn_of_held_back |= claimable.is_some();
+                let is_filled = fits.backlog && !lane.backlog.is_empty() && !self.has_crash_suspects;
                 let claimable =
                     claimable.and_then(|claimable| self.clear_of_crash_suspects(place, key, claimable));
-                // Other fresh rows may be suspects. They are not claimed with these and do not wait for them.
+                // Other rows may be suspects. They are not claimed with these and do not wait for them.
                 let is_partial = |claimable: Claimable| claimable.partial && !self.has_crash_suspects;
                 let claimable =
                     claimable.map(|claimable| Claimable { partial: is_partial(claimable), ..claimable });
@@ -79,7 +80,9 @@ impl SharedState {
                     me.mark_awake();
                     me.scanning_lane = place as u32 + 1;
                     me.scanning = claimable.span;
-                    let bytes = capacity.bytes_for(place, claimable.fresh);
+                    me.fills_batch = claimable.partial || (claimable.fresh && is_filled);
+                    // Rows of the backlog must leave room for further fresh rows.
+                    let bytes = capacity.bytes_for(place, claimable.fresh && !is_filled);
                     return Next::Claim {
                         lane: place,
                         index_id: key.index_id,

@@ -3,7 +3,8 @@
 //!
 //! So a row of an idle index is sent without delay, and a steady trickle of rows makes one request per round trip. A slow
 //! answer delays nobody: after the usual length of a round trip the next batch is sent nevertheless. Batches of the
-//! backlog and rows held back neither wait nor are waited for.
+//! backlog and rows held back neither wait nor are waited for. While there is a backlog, fresh rows do not wait either:
+//! the newest rows of the backlog fill their batch.
 #![forbid(unsafe_code)]
 
 use super::{Flight, Lane, Micros, SharedState, WorkerLimits};
@@ -15,7 +16,7 @@ pub(super) const ROUND_TRIP: Micros = 200_000;
 impl Lane {
     /// When the waiting fresh rows may be claimed.
     pub(super) fn fresh_due(&self, worker_limits: &WorkerLimits) -> Micros {
-        if self.fresh_rows >= self.rows_of_full_batch(worker_limits) {
+        if !self.is_partial(worker_limits) {
             Micros::MIN
         } else if worker_limits.linger > 0 {
             self.fresh_since.saturating_add(worker_limits.linger)
@@ -31,9 +32,17 @@ impl Lane {
         worker_limits.batch_rows.min((worker_limits.batch_bytes / self.row_bytes.max(1)).max(1))
     }
 
-    /// Whether the fresh rows may not fill a batch.
+    /// Whether the fresh rows may not fill a batch, even with those of the backlog.
     pub(super) fn is_partial(&self, worker_limits: &WorkerLimits) -> bool {
-        self.fresh_rows < self.rows_of_full_batch(worker_limits)
+        self.backlog.is_empty() && self.fresh_rows < self.rows_of_full_batch(worker_limits)
+    }
+
+    /// Takes the newest span of the backlog below an id. `None` if the newest one is above it.
+    fn take_backlog_below(&mut self, id: i64) -> Option<Span> {
+        let newest = self.backlog.newest().filter(|span| span.lo < id)?;
+        let below = Span { hi: newest.hi.min(id.saturating_sub(1)), ..newest };
+        self.backlog.remove(below);
+        Some(below)
     }
 
     /// Fresh rows that may not fill a batch are about to be claimed. Further fresh rows wait for that batch.
@@ -64,7 +73,9 @@ impl Lane {
     /// Until when newly published fresh rows wait.
     pub(super) fn waits_until(&self, now: Micros) -> Option<Micros> {
         let until = self.partial_since.saturating_add(ROUND_TRIP);
-        (self.partial_since != 0 && self.fresh_rows < self.full_batch_rows && now < until).then_some(until)
+        let waits =
+            self.partial_since != 0 && self.fresh_rows < self.full_batch_rows && self.backlog.is_empty();
+        (waits && now < until).then_some(until)
     }
 
     /// Whether rows that were just published wait for a batch to return, so that nobody needs to be woken. The worker
@@ -75,12 +86,15 @@ impl Lane {
 }
 
 impl SharedState {
-    /// The claimed fresh rows do not fill the batch: returns another span of fresh rows. Otherwise one span would have
-    /// to wait for the other's batch.
-    pub fn next_fresh(&mut self, worker: usize) -> Option<Span> {
-        let me = self.workers.get_mut(worker)?;
-        let lane = self.lanes.get_mut((me.scanning_partial as usize).checked_sub(1)?)?;
-        let span = lane.fresh.take_newest()?;
+    /// The claimed fresh rows do not fill the batch: returns another span of fresh rows, or else of the backlog.
+    /// Otherwise one span would have to wait for the other's batch.
+    pub fn next_to_fill(&mut self, worker: usize) -> Option<Span> {
+        let me = self.workers.get_mut(worker).filter(|me| me.fills_batch)?;
+        let lane = self.lanes.get_mut((me.scanning_lane as usize).checked_sub(1)?)?;
+        let span = match lane.fresh.take_newest() {
+            Some(span) => span,
+            None => lane.take_backlog_below(me.scanning.lo)?,
+        };
         if lane.fresh.is_empty() {
             lane.fresh_rows = 0;
         }

@@ -84,6 +84,8 @@ pub struct Worker {
     /// The lane that is being read, plus one, and the span. Both are given back if the worker dies.
     pub scanning_lane: u32,
     pub scanning: Span,
+    /// What is being read does not have to fill a batch by itself: further spans of the lane follow.
+    pub(super) fills_batch: bool,
     /// If rows held back are being read: their entry, plus one.
     pub scanning_held_back: u32,
     /// The lane whose fresh rows wait for what is being read, plus one.
@@ -120,6 +122,7 @@ impl Worker {
         last_error: FixedString::EMPTY,
         scanning_lane: 0,
         scanning: Span { lo: 0, hi: 0 },
+        fills_batch: false,
         scanning_held_back: 0,
         scanning_partial: 0,
         postponed: Postponed::EMPTY,

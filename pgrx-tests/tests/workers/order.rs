@@ -32,6 +32,34 @@ fn a_row_committed_during_a_drain_overtakes_the_backlog() {
 }
 
 #[test]
+fn the_newest_of_the_backlog_fill_the_batches_of_fresh_rows() {
+    let stage = Stage::builder()
+        .setting("audit_algolia.workers", 1)
+        .setting("audit_algolia.in_flight", 4)
+        .setting("audit_algolia.batch_rows", 100)
+        .standin(|standin| standin.latency = Duration::from_millis(50))
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    db.batch_execute("select audit_algolia.pause('log')").unwrap();
+    wait_for_state(&mut db, "log", "paused");
+    insert(&mut db, "log", 1..=20_000);
+    db.batch_execute("select audit_algolia.resume('log')").unwrap();
+    wait_until("the drain", SOON, || sent(&stage.standin, "log").len() >= 1000);
+    for id in 50_000..50_200 {
+        insert(&mut db, "log", id..=id);
+    }
+    stage.wait_for_records("log", 20_200);
+    assert_each_once(&stage.standin, "log", (1..=20_000).chain(50_000..50_200));
+    let batches = stage.standin.batches("log");
+    let is_filled =
+        |ids: &&Vec<i64>| ids.iter().any(|id| *id >= 50_000) && ids.iter().any(|id| *id <= 20_000);
+    let filled: Vec<_> = batches.iter().filter(is_filled).collect();
+    assert!(!filled.is_empty(), "no batch has both: {batches:?}");
+    assert!(filled.iter().all(|ids| ids.len() == 100), "{filled:?}");
+}
+
+#[test]
 fn the_tail_gets_its_share_of_the_batches() {
     let stage = Stage::builder()
         .setting("audit_algolia.workers", 1)

@@ -8,7 +8,7 @@ mod requests;
 mod retries;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::delivery::batch::{Action, BatchBuilder, Push};

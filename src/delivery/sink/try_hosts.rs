@@ -24,10 +24,10 @@ pub(super) struct HostClient<T> {
     settings: DeliverySettings,
     user_agent: String,
     transport: T,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
-struct State {
+pub(super) struct State {
     hosts: Hosts,
     rng: fastrand::Rng,
 }

@@ -88,7 +88,11 @@ impl<'a> SkippedRows<'a> {
     ///
     /// # Safety
     /// The call is in progress.
-    pub(super) unsafe fn skip_all(mut self, context: &CaptureErrorContext, error: Box<SqlError>) -> SqlResult<()> {
+    pub(super) unsafe fn skip_all(
+        mut self,
+        context: &CaptureErrorContext,
+        error: Box<SqlError>,
+    ) -> SqlResult<()> {
         // SAFETY: the caller guarantees this.
         unsafe {
             let relation = self.call.tg_relation;

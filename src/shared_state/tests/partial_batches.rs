@@ -71,7 +71,7 @@ fn fresh_rows_far_apart_travel_together() {
     let Next::Claim { claimable, .. } = shared_state.next(0, HUNGRY, NOW) else { panic!("nothing to claim") };
     assert_eq!(claimable.span.lo, 1 << 30, "one query looks at what lies close together");
     let mut more = Vec::new();
-    while let Some(span) = shared_state.next_fresh(0) {
+    while let Some(span) = shared_state.next_to_fill(0) {
         more.push(span.lo);
     }
     assert_eq!(more, [1 << 20, 1024]);
@@ -200,10 +200,11 @@ fn a_worker_that_dies_while_it_claims_is_not_waited_for() {
     let mut shared_state = shared_state(2);
     publish(&mut shared_state, 1, 1024, 1, NOW);
     assert_eq!(look(&mut shared_state, 0, NOW), Ok(()));
+    assert_ne!(shared_state.lane(0).unwrap().partial_since, 0);
     shared_state.worker_exited(0, WorkerExit::Failed, 0, NOW);
+    assert_eq!(shared_state.lane(0).unwrap().partial_since, 0);
     publish(&mut shared_state, 1, 2048, 1, NOW);
     assert_eq!(look(&mut shared_state, 1, NOW), Ok(()));
-    assert_ne!(shared_state.lane(0).unwrap().partial_since, 0);
 }
 
 #[test]
@@ -221,15 +222,15 @@ fn the_backlog_and_history_do_not_wait() {
 }
 
 #[test]
-fn the_tail_has_its_turns_while_fresh_rows_wait() {
+fn the_tail_has_its_turns_beside_fresh_rows() {
     let (mut shared_state, _) = with_a_batch_under_way();
     shared_state.lane_at(0).unwrap().sweep();
-    publish(&mut shared_state, 1, 2048, 1, NOW);
     let worker_limits = WorkerLimits { tail_share: 10, ..HUNGRY };
     let mut oldest = 0;
-    for _ in 0..20 {
+    for lo in (2048..).step_by(1024).take(20) {
+        publish(&mut shared_state, 1, lo, 1, NOW);
         let (_, span, end, fresh) = next_span(&mut shared_state, worker_limits, NOW).unwrap();
-        assert!(!fresh);
+        assert_eq!(fresh, end == QueueEnd::Newest);
         oldest += usize::from(end == QueueEnd::Oldest);
         shared_state.enter_claim(0, Some(span), None);
         shared_state.end_claim(0);
@@ -283,4 +284,83 @@ fn a_clock_set_back_makes_rows_wait_no_longer_for_a_batch() {
     let now = NOW + 10;
     shared_state.tick(now);
     assert_eq!(look(&mut shared_state, 0, now), Err(Some(now + ROUND_TRIP)));
+}
+
+/// A lane whose backlog is `lo` to `hi`, and a fresh row above it.
+fn with_a_backlog(lo: i64, hi: i64) -> Box<SharedState> {
+    let mut shared_state = shared_state(2);
+    publish(&mut shared_state, 1, 1 << 30, 1, NOW);
+    let lane = shared_state.lane_at(0).unwrap();
+    lane.backlog = IdRanges::new();
+    lane.backlog.add(lo, hi);
+    shared_state
+}
+
+#[test]
+fn while_there_is_a_backlog_fresh_rows_do_not_wait_for_a_batch_to_return() {
+    let (mut shared_state, _) = with_a_batch_under_way();
+    shared_state.lane_at(0).unwrap().backlog.add(1, 1000);
+    assert_ne!(publish(&mut shared_state, 1, 1 << 30, 1, NOW + 10), [0; 0], "somebody is woken");
+    let Next::Claim { claimable, .. } = shared_state.next(1, HUNGRY, NOW + 20) else { panic!("they wait") };
+    assert!(claimable.fresh && !claimable.partial, "{claimable:?}");
+}
+
+#[test]
+fn the_backlog_fills_the_batch_of_fresh_rows() {
+    let mut shared_state = with_a_backlog(1, 1000);
+    assert_eq!(look(&mut shared_state, 0, NOW), Ok(()));
+    assert_eq!(shared_state.next_to_fill(0), Some(Span { lo: 1, hi: 1000 }));
+    assert_eq!(shared_state.next_to_fill(0), None);
+    // What was not read waits again, and so would all of it if the worker died.
+    shared_state.enter_claim(0, Some(Span { lo: 1, hi: 500 }), None);
+    shared_state.end_claim(0);
+    assert_eq!(shared_state.lane(0).unwrap().backlog.bounds(), Some(Span { lo: 1, hi: 500 }));
+}
+
+#[test]
+fn only_what_is_older_than_the_fresh_rows_fills_their_batch() {
+    let mut shared_state = with_a_backlog(i64::MIN, i64::MAX);
+    assert_eq!(look(&mut shared_state, 0, NOW), Ok(()));
+    assert_eq!(shared_state.next_to_fill(0), Some(Span { lo: i64::MIN, hi: (1 << 30) - 1 }));
+    let newer = shared_state.lane(0).unwrap().backlog.bounds();
+    assert_eq!(newer, Some(Span { lo: 1 << 30, hi: i64::MAX }));
+
+    let mut shared_state = with_a_backlog(1 << 40, 1 << 41);
+    assert_eq!(look(&mut shared_state, 0, NOW), Ok(()));
+    assert_eq!(shared_state.next_to_fill(0), None, "rows are read from the newest to the oldest");
+}
+
+#[test]
+fn a_batch_of_the_backlog_is_not_filled() {
+    let mut shared_state = with_a_backlog(1, 1000);
+    take(&mut shared_state, 0, 1, false, NOW);
+    assert_eq!(look(&mut shared_state, 1, NOW), Ok(()));
+    assert_eq!(shared_state.next_to_fill(1), None);
+}
+
+#[test]
+fn rows_far_apart_wait_again_without_what_lies_between() {
+    let mut shared_state = shared_state(1);
+    for lo in [1024, 1 << 30] {
+        publish(&mut shared_state, 1, lo, 1, NOW);
+    }
+    assert_eq!(look(&mut shared_state, 0, NOW), Ok(()));
+    while shared_state.next_to_fill(0).is_some() {}
+    let ids = [1024, 1 << 30];
+    let flight = Flight {
+        rows: 2,
+        bytes: 2,
+        lane: 0,
+        fresh: true,
+        span: Span { lo: ids[0], hi: ids[1] },
+        started_at: NOW,
+        held_back: 0,
+        partial: true,
+    };
+    let flight = shared_state.enter_claim(0, None, Some(flight)).unwrap();
+    shared_state.end_claim(0);
+    shared_state.lane_at(0).unwrap().backlog = IdRanges::new();
+    shared_state.released(0, flight, ids);
+    let spans: Vec<Span> = shared_state.lane(0).unwrap().backlog.iter().collect();
+    assert_eq!(spans, ids.map(|id| Span { lo: id, hi: id }));
 }

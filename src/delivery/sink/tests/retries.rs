@@ -221,7 +221,7 @@ fn a_panic_while_the_lock_is_held_does_not_spread() {
     let stage = stage(vec![receipt(1)]);
     std::thread::scope(|scope| {
         let poisoner = scope.spawn(|| {
-            let _guard = stage.sink.state.lock();
+            let _guard = stage.sink.client.state.lock();
             panic!("poison");
         });
         assert!(poisoner.join().is_err());

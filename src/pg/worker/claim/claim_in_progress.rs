@@ -53,9 +53,9 @@ pub(super) fn take(
     let mut claimable = order.claimable;
     let ReadRows { mut rows, mut bytes, mut exhausted } =
         read(client, order.index_id, claimable, statements, order.limits)?;
-    // A batch takes all fresh rows, wherever they are, so that no second batch is needed.
+    // A batch takes all fresh rows, wherever they are, and is filled from the backlog, so that no second batch is needed.
     while exhausted && (rows.len() as i64) < order.limits.rows && bytes < order.limits.bytes {
-        let Some(span) = shmem::shared_state().and_then(|mut locked| locked.next_fresh(order.slot)) else {
+        let Some(span) = shmem::shared_state().and_then(|mut locked| locked.next_to_fill(order.slot)) else {
             break;
         };
         let limits = Limits {
@@ -148,7 +148,8 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
                 break;
             }
             self.last = Some(id);
-            self.met_held_object |= matches!(claim, Claim::HeldBy(_)) && self.order.claimable.held_back.is_some();
+            self.met_held_object |=
+                matches!(claim, Claim::HeldBy(_)) && self.order.claimable.held_back.is_some();
             if matches!(claim, Claim::HeldBy(_)) {
                 self.put_back_suspect(id);
             }

@@ -73,13 +73,11 @@ impl WorkerLoop {
                     self.queue_is_gone = true;
                     return None;
                 }
-                Ok(ClaimOutcome::Failed(failed)) => {
-                    match self.claim_failed(index_id, failed) {
-                        LookAgain::AtOnce => (),
-                        LookAgain::At(time) => return Some(time),
-                        LookAgain::OnReturn => return None,
-                    }
-                }
+                Ok(ClaimOutcome::Failed(failed)) => match self.claim_failed(index_id, failed) {
+                    LookAgain::AtOnce => (),
+                    LookAgain::At(time) => return Some(time),
+                    LookAgain::OnReturn => return None,
+                },
                 Ok(ClaimOutcome::TableFull) => return Some(now().saturating_add(CLAIM_TABLE_FULL)),
                 Ok(ClaimOutcome::Claimed(claimed)) => {
                     claimed.flush_wal();

@@ -94,7 +94,8 @@ impl WorkerLoop {
         if batch.transit_failure != TransitFailure::None && batch.in_flight.held_back {
             self.note_held_back_failure(&batch.in_flight, ended, left.len(), failure, now);
         } else {
-            let rows = batch.in_flight.rows().count().saturating_sub(batch.delivered.len() + batch.withheld());
+            let rows =
+                batch.in_flight.rows().count().saturating_sub(batch.delivered.len() + batch.withheld());
             self.back_off(&batch.in_flight, ended, rows, failure, now);
         }
     }

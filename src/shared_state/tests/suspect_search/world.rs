@@ -163,8 +163,12 @@ impl World {
                     })
                     .collect();
                 let left: Vec<i64> = rows.iter().copied().filter(|id| !judged.contains(id)).collect();
-                let flight_result =
-                    FlightResult { judged: true, withheld: judged.len(), left: &left, ..FlightResult::default() };
+                let flight_result = FlightResult {
+                    judged: true,
+                    withheld: judged.len(),
+                    left: &left,
+                    ..FlightResult::default()
+                };
                 self.shared_state.end_flight(worker, flight, rows.iter().copied(), flight_result, now);
                 for id in judged {
                     self.shared_state.hold_back(DB, 1, id, now + SECOND);

@@ -7,8 +7,8 @@ use super::process::seconds_of;
 use super::report::Report;
 use super::row::{Row, Target};
 use super::samples::Samples;
-use super::testbed::{backend, cluster};
 use super::setup::Setup;
+use super::testbed::{backend, cluster};
 
 /// Tables created and dropped in a row. Rounds are short, so that both sides find the machine in the same state.
 const TABLES: usize = 50;

@@ -11,9 +11,9 @@ use super::report::Report;
 use super::row::{Row, Target};
 use super::rows::Records;
 use super::samples::Samples;
+use super::setup::Setup;
 use super::spread::{ratio, short};
 use super::testbed::{Drained, Testbed};
-use super::setup::Setup;
 
 const ONE: Case = (Contender::ours(1, true), 0);
 const TWO: Case = (Contender::ours(2, true), 0);

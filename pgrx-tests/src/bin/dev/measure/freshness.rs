@@ -8,14 +8,16 @@ use super::commits::{write_evenly, Commit, Delays, Writer};
 use super::report::Report;
 use super::row::{Row, Target};
 use super::rows::Records;
+use super::setup::Setup;
 use super::spread::{percentile, short};
 use super::testbed::Testbed;
-use super::setup::Setup;
 use crate::waiting;
 
 const COMMITS: usize = 500;
-/// From one commit of a quiet queue to the next.
-pub(super) const BETWEEN: Duration = Duration::from_millis(6);
+/// From one commit of a quiet queue to the next: more than a round trip, so that no row waits for the batch of another.
+const BETWEEN: Duration = Duration::from_millis(30);
+/// The same if the server answers at once.
+pub(super) const BETWEEN_WITHOUT_LATENCY: Duration = Duration::from_millis(6);
 
 const HEAD: [&str; 9] = [
     "traffic",
@@ -33,14 +35,18 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     let mut testbed = Testbed::start(&setup.installation, &[])?;
     testbed.warm_up(2)?;
 
-    let idle = idle(&mut testbed, COMMITS)?;
+    let idle = idle(&mut testbed, COMMITS, BETWEEN)?;
     for (percent, most) in [(50.0, 0.5), (99.0, 2.0)] {
         promise(report, "idle queue", &idle, percent, most);
     }
     let length = setup.scale.stream;
     let slow = stream(&mut testbed, 100, length)?;
     let quick = stream(&mut testbed, 1000, length)?;
-    promise(report, "1,000 inserts a second", &quick, 99.0, 10.0);
+    // With latency, rows wait for the return of the batch before. `requests` measures that.
+    testbed.standin.set_latency(0)?;
+    let local = stream(&mut testbed, 1000, length)?;
+    testbed.standin.set_latency(20)?;
+    promise(report, "1,000 inserts a second, no latency", &local, 99.0, 10.0);
     let rates = [&slow, &quick].map(|one| short(one.from_commit.len() as f64 / length.as_secs_f64()));
     report.note(format!("The streams of 100 and 1,000 inserts a second had {}.", rates.join(" and ")));
     let backlog = setup.scale.backlog;
@@ -57,6 +63,7 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
         ("idle", &idle),
         ("100 inserts a second", &slow),
         ("1,000 inserts a second", &quick),
+        ("1,000 inserts a second, no latency", &local),
         (behind_name.as_str(), &behind),
     ];
     let mut lines = Vec::new();
@@ -67,7 +74,8 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     report.table(
         "Freshness",
         "Milliseconds from the moment at which the commit had returned to the writer to arrival at a server that \
-         answers after 20 ms, and from the INSERT's start; two workers. A row that was there before its commit had \
+         answers after 20 ms, or at once, and from the INSERT's start; two workers. At 20 ms, a row of a stream also waits \
+         for the return of the batch before. A row that was there before its commit had \
          returned counts as 0. Four sessions write the streams, one statement and commit a row.",
         &HEAD,
         lines,
@@ -97,13 +105,13 @@ fn promise(report: &mut Report, name: &str, delays: &Delays, percent: f64, most:
 }
 
 /// One commit after the other, each with time to arrive.
-pub(super) fn idle(testbed: &mut Testbed, count: usize) -> Result<Delays> {
+pub(super) fn idle(testbed: &mut Testbed, count: usize, between: Duration) -> Result<Delays> {
     testbed.standin.reset()?;
     let mut commits = Vec::with_capacity(count);
     let mut writer = Writer::new(testbed)?;
     for _ in 0..count {
         commits.push(writer.insert()?);
-        waiting::pass(BETWEEN)?;
+        waiting::pass(between)?;
     }
     all_delays(testbed, &commits)
 }

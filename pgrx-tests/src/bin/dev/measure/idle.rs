@@ -8,9 +8,9 @@ use postgres::Client;
 use super::process::{fine_cpu_seconds, size, sleeps};
 use super::report::Report;
 use super::rows::{insert, table, watch, INDEX};
+use super::setup::Setup;
 use super::spread::short;
 use super::testbed::Testbed;
-use super::setup::Setup;
 use crate::interrupt;
 use crate::waiting::{self, SELDOM};
 

@@ -8,8 +8,8 @@ use audit_algolia_tests::memory::{peak_meanwhile, peak_of, peak_of_session};
 
 use super::report::Report;
 use super::row::{Row, Target};
-use super::testbed::Testbed;
 use super::setup::Setup;
+use super::testbed::Testbed;
 use crate::waiting::{self, OFTEN};
 
 const MEGABYTE: f64 = (1 << 20) as f64;

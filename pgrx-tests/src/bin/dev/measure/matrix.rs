@@ -9,9 +9,9 @@ use super::report::Report;
 use super::rows::Records;
 use super::samples::Samples;
 use super::scale::Scale;
+use super::setup::Setup;
 use super::spread::{compared, middle, ratio};
 use super::testbed::{Drained, Testbed};
-use super::setup::Setup;
 
 const CONTENDERS: [Contender; 11] = [
     Contender::ours(1, true),

@@ -9,8 +9,8 @@ use super::process::{memory, size, Size};
 use super::report::Report;
 use super::row::{Row, Target};
 use super::rows::Records;
-use super::testbed::Testbed;
 use super::setup::Setup;
+use super::testbed::Testbed;
 use crate::waiting::{self, OFTEN};
 
 /// The tolerance in megabytes, because the allocator decides what it returns.

@@ -7,9 +7,9 @@ use super::commits::{write_evenly, Delays};
 use super::report::Report;
 use super::row::{Row, Target};
 use super::rows::insert;
+use super::setup::Setup;
 use super::spread::{percentile, short};
 use super::testbed::Testbed;
-use super::setup::Setup;
 
 /// Sessions that keep a transaction or a snapshot open.
 const SESSIONS: usize = 4;

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::freshness::{idle, stream, BETWEEN};
+use super::freshness::{idle, stream, BETWEEN_WITHOUT_LATENCY};
 use super::pgbench::insert_singly;
 use super::process::fine_cpu_seconds;
 use super::report::Report;
 use super::row::{Row, Target};
 use super::rows::Records;
 use super::samples::Samples;
+use super::setup::Setup;
 use super::spread::{short, Spread};
 use super::testbed::{backend, Testbed};
-use super::setup::Setup;
 use crate::waiting::pass;
 
 /// Rows per second.
@@ -106,7 +106,7 @@ fn single(testbed: &mut Testbed, repeats: usize, report: &mut Report) -> Result<
     for _ in 0..repeats {
         least.push(claim_and_delete(testbed)?);
         let before = fine_cpu_seconds(worker)?;
-        idle(testbed, SINGLE)?;
+        idle(testbed, SINGLE, BETWEEN_WITHOUT_LATENCY)?;
         let cpu = fine_cpu_seconds(worker)? - before;
         let requests = testbed.standin.requests()?;
         all += requests;
@@ -138,7 +138,7 @@ fn claim_and_delete(testbed: &mut Testbed) -> Result<f64> {
     for _ in 0..SINGLE {
         let row = db.query_one(&claim, &[])?;
         db.execute(&delete, &[&row.get::<_, i32>("index_id"), &row.get::<_, i64>("id")])?;
-        pass(BETWEEN)?;
+        pass(BETWEEN_WITHOUT_LATENCY)?;
     }
     Ok((fine_cpu_seconds(session)? - before) * 1000.0 / SINGLE as f64)
 }

@@ -7,9 +7,9 @@ use anyhow::Result;
 use super::report::Report;
 use super::rows::{insert, table, watch_as, Records, INDEX};
 use super::samples::Samples;
+use super::setup::Setup;
 use super::spread::compared;
 use super::testbed::{Drained, Testbed};
-use super::setup::Setup;
 use crate::interrupt;
 
 const WORKERS: [u64; 4] = [1, 2, 4, 8];

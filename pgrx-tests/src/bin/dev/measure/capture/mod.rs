@@ -18,9 +18,9 @@ use super::process::seconds_of;
 use super::report::Report;
 use super::rows::POOL;
 use super::samples::Samples;
+use super::setup::Setup;
 use super::spread::short;
 use super::testbed::{backend, Testbed};
-use super::setup::Setup;
 
 /// The WAL of autovacuum must not be counted, and neither must full-page images after a checkpoint. So no checkpoint
 /// occurs between one [`empty`] and the next.

@@ -5,9 +5,9 @@ use audit_algolia_tests::memory::most_meanwhile;
 
 use super::super::process::size;
 use super::super::report::Report;
+use super::super::setup::Setup;
 use super::super::spread::short;
 use super::super::testbed::{backend, Testbed};
-use super::super::setup::Setup;
 use super::shape::Shape;
 use super::variant::Variant;
 use crate::interrupt;

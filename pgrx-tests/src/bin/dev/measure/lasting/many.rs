@@ -11,8 +11,8 @@ use super::super::commits::{Delays, Writer};
 use super::super::report::Report;
 use super::super::row::{Row, Target};
 use super::super::rows::{Records, INDEX};
-use super::super::testbed::Testbed;
 use super::super::setup::Setup;
+use super::super::testbed::Testbed;
 use crate::interrupt;
 use crate::waiting::{self, OFTEN};
 

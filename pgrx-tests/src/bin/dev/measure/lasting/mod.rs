@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::freshness::idle;
+use super::freshness::{idle, BETWEEN_WITHOUT_LATENCY};
 use super::report::Report;
 use super::row::{Row, Target};
 use super::rows::Records;
+use super::setup::Setup;
 use super::spread::{short, Spread};
 use super::testbed::Testbed;
-use super::setup::Setup;
 use crate::waiting::{self, SELDOM};
 
 /// The number of equal parts in which the rows are delivered.
@@ -49,7 +49,7 @@ impl Moments {
 
     fn look(&mut self, testbed: &mut Testbed, name: impl Into<String>) -> Result<()> {
         let rate = testbed.drain(Records::Small, self.part)?.rate;
-        let delays = idle(testbed, COMMITS)?;
+        let delays = idle(testbed, COMMITS, BETWEEN_WITHOUT_LATENCY)?;
         let size = "SELECT pg_total_relation_size('audit_algolia.queue')::float8 / 1024 / 1024";
         let size: f64 = testbed.db.query_one(size, &[])?.get(0);
         let dead = testbed.dead_rows()? as f64;

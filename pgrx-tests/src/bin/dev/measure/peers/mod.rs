@@ -16,8 +16,8 @@ use self::packages::reason;
 pub(super) use self::packages::Packages;
 use super::report::Report;
 use super::rows::Records;
-use super::testbed::{Drained, Testbed};
 use super::setup::Setup;
+use super::testbed::{Drained, Testbed};
 
 /// The index that they send to.
 const INDEX: &str = "polled";
