@@ -205,7 +205,7 @@ fn expanded(import: &str) -> Vec<Vec<String>> {
 /// The names in some code. Names joined by `::` form a path.
 fn paths(code: &str) -> Vec<Vec<String>> {
     // `pub(in crate::a)` imports nothing.
-    let code = code.replace("(in crate::", "(");
+    let code = code.replace("(in crate::", "(").replace("(in super::super", "(");
     let is_of_name = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
     let words = code.split(|letter| !is_of_name(letter));
     let path = |word: &str| -> Vec<String> {

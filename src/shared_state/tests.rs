@@ -16,6 +16,7 @@ mod partial_batches;
 mod quarantines;
 mod repairs;
 mod suspect_search;
+mod suspect_world;
 mod unattributed_rejections;
 mod worker_slots;
 

@@ -1,19 +1,11 @@
 //! Batches that fail on the way: the search for the record at fault, in which nothing is lost.
 
-mod world;
-
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::suspect_world::{Way, World, FAILURE, SECOND};
 use super::*;
-use crate::delivery::backoff::Backoff;
-use world::{Way, World};
-
-const SECOND: Micros = 1_000_000;
-const PAUSES: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(300) };
-const FAILURE: RetryDelay = RetryDelay { backoff: PAUSES, jitter: 1.0, at_least: Duration::ZERO };
 
 fn unless(poison: i64) -> impl Fn(&[i64]) -> Way {
     move |rows| if rows.contains(&poison) { Way::Fails } else { Way::Arrives }

@@ -8,6 +8,7 @@ use super::super::report::Report;
 use super::super::setup::Setup;
 use super::super::spread::short;
 use super::super::testbed::{backend, Testbed};
+use super::prepare::prepare;
 use super::shape::Shape;
 use super::variant::Variant;
 use crate::interrupt;
@@ -19,7 +20,7 @@ const VARIANTS: [Variant; 5] =
 pub(in super::super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     let rows = setup.scale.writer;
     let mut testbed = Testbed::start(&setup.installation, &[])?;
-    let (there, hmac) = super::prepare(setup, &mut testbed, report)?;
+    let (there, hmac) = prepare(setup, &mut testbed, report)?;
     let (mut lines, mut bare) = (Vec::new(), None);
     for variant in VARIANTS.into_iter().filter(|one| there.contains(one)) {
         interrupt::check()?;

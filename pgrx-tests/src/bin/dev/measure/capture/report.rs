@@ -7,7 +7,10 @@ use super::super::report::Report;
 use super::super::row::{Row, Target};
 use super::super::scale::Scale;
 use super::super::spread::{middle, pairwise, ratio, short, Spread};
-use super::{Costs, Method, Shape, Variant, SHAPES};
+use super::cost::Costs;
+use super::insert::Method;
+use super::shape::{Shape, SHAPES};
+use super::variant::Variant;
 
 /// The limits that are promised for narrow rows.
 const PROMISES: [(Method, f64); 2] = [(Method::Bulk, 2.2), (Method::Loop, 1.8)];

@@ -16,8 +16,9 @@ use super::super::samples::Samples;
 use super::super::setup::Setup;
 use super::super::spread::{compared, pairwise, ratio};
 use super::super::testbed::Testbed;
+use super::prepare::{empty, note_length, prepare, SETTINGS};
+use super::shape::Shape;
 use super::variant::Variant;
-use super::{Shape, SETTINGS};
 use crate::package::quietly;
 
 /// The numbers of clients, and the share of the throughput without a trigger that is promised for each, with each of
@@ -45,7 +46,7 @@ pub(in super::super) fn measure(setup: &Setup, report: &mut Report) -> Result<()
     let (rounds, seconds) = setup.scale.writing;
     let mut testbed =
         Testbed::start(&setup.installation, &[SETTINGS[0], SETTINGS[1], ("audit_algolia.workers", "0")])?;
-    let (mut variants, hmac) = super::prepare(setup, &mut testbed, report)?;
+    let (mut variants, hmac) = prepare(setup, &mut testbed, report)?;
     variants.retain(|one| VARIANTS.contains(one));
     for variant in &variants {
         testbed.execute(&variant.set_up(Shape::Narrow, hmac))?;
@@ -57,7 +58,7 @@ pub(in super::super) fn measure(setup: &Setup, report: &mut Report) -> Result<()
     let (mut costs, mut waits) = (Samples::new(), Samples::new());
     for round in 0..rounds {
         for (clients, commit) in PROMISES.iter().flat_map(|(clients, _)| COMMITS.map(|one| (*clients, one))) {
-            super::empty(&mut testbed)?;
+            empty(&mut testbed)?;
             let cases: Vec<Case> = variants.iter().map(|&variant| (clients, commit, variant)).collect();
             costs.round(&cases, (round, rounds), |(clients, commit, variant): Case| {
                 let wal = testbed.wal()?;
@@ -70,7 +71,7 @@ pub(in super::super) fn measure(setup: &Setup, report: &mut Report) -> Result<()
             }
         }
     }
-    super::note_length(&mut testbed, Shape::Narrow, report)?;
+    note_length(&mut testbed, Shape::Narrow, report)?;
     tell(&costs, &variants, report);
     for commit in COMMITS {
         let name = format!("waits for locks of ours, {MANY} clients, synchronous_commit {commit}");

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::super::rows::Records;
 use super::super::testbed::Testbed;
-use super::Kind;
+use super::kind::Kind;
 use crate::waiting::{self, OFTEN};
 
 /// How long the server may take for something that is done at once.

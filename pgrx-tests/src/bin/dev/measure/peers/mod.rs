@@ -3,6 +3,7 @@
 
 mod feed;
 mod install;
+mod kind;
 mod packages;
 mod service;
 
@@ -12,6 +13,7 @@ use serde_json::json;
 use audit_algolia_tests::standin::{ADMIN_KEY, APP_ID};
 
 use self::install::{node, python, Runtime};
+pub(super) use self::kind::Kind;
 use self::packages::reason;
 pub(super) use self::packages::Packages;
 use super::report::Report;
@@ -24,33 +26,6 @@ const INDEX: &str = "polled";
 
 /// Before it is measured, a service delivers this many records, so that its code is compiled and its plans are made.
 pub(super) const WARM_UP: u64 = 10_000;
-
-/// One of the services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
-    /// Polls a queue, with Algolia's client for JavaScript.
-    JavaScript,
-    /// The same, with that client's compression.
-    JavaScriptGzip,
-    /// Polls a queue, with Algolia's client for Python.
-    Python,
-    /// Consumes from PgQ, with the client for JavaScript.
-    Pgq,
-    /// Reads the output of pg_recvlogical and wal2json for an outbox, with the client for JavaScript.
-    Wal2json,
-}
-
-impl Kind {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Kind::JavaScript => "polling, JavaScript client",
-            Kind::JavaScriptGzip => "polling, JavaScript client, gzip",
-            Kind::Python => "polling, Python client",
-            Kind::Pgq => "PgQ consumer, JavaScript client",
-            Kind::Wal2json => "wal2json, pg_recvlogical, JavaScript client",
-        }
-    }
-}
 
 /// The services that are available here, and why the others are not.
 pub(super) struct Peers {

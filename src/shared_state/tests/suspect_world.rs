@@ -1,8 +1,14 @@
 //! A queue whose rows workers claim and send, with the outcomes that a test chooses.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::*;
+use crate::delivery::backoff::Backoff;
+
+pub(super) const SECOND: Micros = 1_000_000;
+const PAUSES: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(300) };
+pub(super) const FAILURE: RetryDelay = RetryDelay { backoff: PAUSES, jitter: 1.0, at_least: Duration::ZERO };
 
 /// How a request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
