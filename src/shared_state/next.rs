@@ -64,7 +64,7 @@ impl SharedState {
                     _ => None,
                 };
                 lane.is_turn_of_held_back |= claimable.is_some();
-                let is_filled = fits.backlog && !lane.backlog.is_empty() && !self.has_crash_suspects;
+                let is_filled = fits.backlog && lane.has_rows_to_fill_with() && !self.has_crash_suspects;
                 let claimable =
                     claimable.and_then(|claimable| self.clear_of_crash_suspects(place, key, claimable));
                 // Other rows may be suspects. They are not claimed with these and do not wait for them.

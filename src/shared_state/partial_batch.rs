@@ -34,12 +34,18 @@ impl Lane {
 
     /// Whether the fresh rows may not fill a batch, even with those of the backlog.
     pub(super) fn is_partial(&self, worker_limits: &WorkerLimits) -> bool {
-        self.backlog.is_empty() && self.fresh_rows < self.rows_of_full_batch(worker_limits)
+        !self.has_rows_to_fill_with() && self.fresh_rows < self.rows_of_full_batch(worker_limits)
     }
 
-    /// Takes the newest span of the backlog below an id. `None` if the newest one is above it.
-    fn take_backlog_below(&mut self, id: i64) -> Option<Span> {
-        let newest = self.backlog.newest().filter(|span| span.lo < id)?;
+    /// Whether rows of the backlog fill the batches of fresh rows. Not while batches fail or are rejected as a whole: that
+    /// may be because of rows of the backlog, and what is fresh shows whether the index accepts anything.
+    pub(super) fn has_rows_to_fill_with(&self) -> bool {
+        !self.backlog.is_empty() && !self.is_in_trouble() && !self.unattributed_rejections.are_waiting()
+    }
+
+    /// Takes the newest span of the backlog to fill a batch, if it is below the batch's other rows.
+    fn take_to_fill_below(&mut self, id: i64) -> Option<Span> {
+        let newest = self.backlog.newest().filter(|span| self.has_rows_to_fill_with() && span.lo < id)?;
         let below = Span { hi: newest.hi.min(id.saturating_sub(1)), ..newest };
         self.backlog.remove(below);
         Some(below)
@@ -73,8 +79,9 @@ impl Lane {
     /// Until when newly published fresh rows wait.
     pub(super) fn waits_until(&self, now: Micros) -> Option<Micros> {
         let until = self.partial_since.saturating_add(ROUND_TRIP);
-        let waits =
-            self.partial_since != 0 && self.fresh_rows < self.full_batch_rows && self.backlog.is_empty();
+        let waits = self.partial_since != 0
+            && self.fresh_rows < self.full_batch_rows
+            && !self.has_rows_to_fill_with();
         (waits && now < until).then_some(until)
     }
 
@@ -93,7 +100,7 @@ impl SharedState {
         let lane = self.lanes.get_mut((me.scanning_lane as usize).checked_sub(1)?)?;
         let span = match lane.fresh.take_newest() {
             Some(span) => span,
-            None => lane.take_backlog_below(me.scanning.lo)?,
+            None => lane.take_to_fill_below(me.scanning.lo)?,
         };
         if lane.fresh.is_empty() {
             lane.fresh_rows = 0;

@@ -8,6 +8,7 @@ mod close_lanes;
 mod counts;
 mod crash_suspects;
 mod failures;
+mod filled_batches;
 mod held_objects;
 mod id_reserve;
 mod index_settings;

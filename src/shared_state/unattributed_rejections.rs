@@ -47,6 +47,11 @@ impl UnattributedRejections {
         may_dead_letter
     }
 
+    /// Whether records wait for the proof that the index accepts any.
+    pub(super) fn are_waiting(&self) -> bool {
+        self.largest_waiting > 0
+    }
+
     /// `rows` rows were delivered.
     pub(super) fn delivered(&mut self, rows: i64, now: Micros) {
         let left = (self.still_proven(now) - self.dead).max(0);

@@ -4,14 +4,26 @@ use super::*;
 use crate::shared_state::partial_batch::ROUND_TRIP;
 
 /// Any time but zero, which means none.
-const NOW: Micros = 1_000_000;
+pub(super) const NOW: Micros = 1_000_000;
 
-fn publish(shared_state: &mut SharedState, index: i32, lo: i64, rows: i64, now: Micros) -> Vec<u64> {
+pub(super) fn publish(
+    shared_state: &mut SharedState,
+    index: i32,
+    lo: i64,
+    rows: i64,
+    now: Micros,
+) -> Vec<u64> {
     shared_state.publish(DB, &[queued(index, lo, lo + rows - 1)], now).iter().collect()
 }
 
 /// Lets a worker claim so many rows of what it is given next. `cut`: there are more rows. Returns the flight.
-fn take(shared_state: &mut SharedState, worker: usize, rows: i64, cut: bool, now: Micros) -> usize {
+pub(super) fn take(
+    shared_state: &mut SharedState,
+    worker: usize,
+    rows: i64,
+    cut: bool,
+    now: Micros,
+) -> usize {
     let Next::Claim { lane, claimable, .. } = shared_state.next(worker, HUNGRY, now) else {
         panic!("nothing to claim")
     };
@@ -32,7 +44,7 @@ fn take(shared_state: &mut SharedState, worker: usize, rows: i64, cut: bool, now
 }
 
 /// Whether a worker is given something, and if not, until when it waits.
-fn look(shared_state: &mut SharedState, worker: usize, now: Micros) -> Result<(), Option<Micros>> {
+pub(super) fn look(shared_state: &mut SharedState, worker: usize, now: Micros) -> Result<(), Option<Micros>> {
     match shared_state.next(worker, HUNGRY, now) {
         Next::Claim { .. } => Ok(()),
         Next::Wait { until, .. } => Err(until),
@@ -40,7 +52,7 @@ fn look(shared_state: &mut SharedState, worker: usize, now: Micros) -> Result<()
 }
 
 /// Both workers sleep, and the first one has a batch with one row in flight.
-fn with_a_batch_under_way() -> (Box<SharedState>, usize) {
+pub(super) fn with_a_batch_under_way() -> (Box<SharedState>, usize) {
     let mut shared_state = shared_state(2);
     assert_eq!(look(&mut shared_state, 1, NOW), Err(None));
     publish(&mut shared_state, 1, 1024, 1, NOW);
@@ -284,83 +296,4 @@ fn a_clock_set_back_makes_rows_wait_no_longer_for_a_batch() {
     let now = NOW + 10;
     shared_state.tick(now);
     assert_eq!(look(&mut shared_state, 0, now), Err(Some(now + ROUND_TRIP)));
-}
-
-/// A lane whose backlog is `lo` to `hi`, and a fresh row above it.
-fn with_a_backlog(lo: i64, hi: i64) -> Box<SharedState> {
-    let mut shared_state = shared_state(2);
-    publish(&mut shared_state, 1, 1 << 30, 1, NOW);
-    let lane = shared_state.lane_at(0).unwrap();
-    lane.backlog = IdRanges::new();
-    lane.backlog.add(lo, hi);
-    shared_state
-}
-
-#[test]
-fn while_there_is_a_backlog_fresh_rows_do_not_wait_for_a_batch_to_return() {
-    let (mut shared_state, _) = with_a_batch_under_way();
-    shared_state.lane_at(0).unwrap().backlog.add(1, 1000);
-    assert_ne!(publish(&mut shared_state, 1, 1 << 30, 1, NOW + 10), [0; 0], "somebody is woken");
-    let Next::Claim { claimable, .. } = shared_state.next(1, HUNGRY, NOW + 20) else { panic!("they wait") };
-    assert!(claimable.fresh && !claimable.partial, "{claimable:?}");
-}
-
-#[test]
-fn the_backlog_fills_the_batch_of_fresh_rows() {
-    let mut shared_state = with_a_backlog(1, 1000);
-    assert_eq!(look(&mut shared_state, 0, NOW), Ok(()));
-    assert_eq!(shared_state.next_to_fill(0), Some(Span { lo: 1, hi: 1000 }));
-    assert_eq!(shared_state.next_to_fill(0), None);
-    // What was not read waits again, and so would all of it if the worker died.
-    shared_state.enter_claim(0, Some(Span { lo: 1, hi: 500 }), None);
-    shared_state.end_claim(0);
-    assert_eq!(shared_state.lane(0).unwrap().backlog.bounds(), Some(Span { lo: 1, hi: 500 }));
-}
-
-#[test]
-fn only_what_is_older_than_the_fresh_rows_fills_their_batch() {
-    let mut shared_state = with_a_backlog(i64::MIN, i64::MAX);
-    assert_eq!(look(&mut shared_state, 0, NOW), Ok(()));
-    assert_eq!(shared_state.next_to_fill(0), Some(Span { lo: i64::MIN, hi: (1 << 30) - 1 }));
-    let newer = shared_state.lane(0).unwrap().backlog.bounds();
-    assert_eq!(newer, Some(Span { lo: 1 << 30, hi: i64::MAX }));
-
-    let mut shared_state = with_a_backlog(1 << 40, 1 << 41);
-    assert_eq!(look(&mut shared_state, 0, NOW), Ok(()));
-    assert_eq!(shared_state.next_to_fill(0), None, "rows are read from the newest to the oldest");
-}
-
-#[test]
-fn a_batch_of_the_backlog_is_not_filled() {
-    let mut shared_state = with_a_backlog(1, 1000);
-    take(&mut shared_state, 0, 1, false, NOW);
-    assert_eq!(look(&mut shared_state, 1, NOW), Ok(()));
-    assert_eq!(shared_state.next_to_fill(1), None);
-}
-
-#[test]
-fn rows_far_apart_wait_again_without_what_lies_between() {
-    let mut shared_state = shared_state(1);
-    for lo in [1024, 1 << 30] {
-        publish(&mut shared_state, 1, lo, 1, NOW);
-    }
-    assert_eq!(look(&mut shared_state, 0, NOW), Ok(()));
-    while shared_state.next_to_fill(0).is_some() {}
-    let ids = [1024, 1 << 30];
-    let flight = Flight {
-        rows: 2,
-        bytes: 2,
-        lane: 0,
-        fresh: true,
-        span: Span { lo: ids[0], hi: ids[1] },
-        started_at: NOW,
-        held_back: 0,
-        partial: true,
-    };
-    let flight = shared_state.enter_claim(0, None, Some(flight)).unwrap();
-    shared_state.end_claim(0);
-    shared_state.lane_at(0).unwrap().backlog = IdRanges::new();
-    shared_state.released(0, flight, ids);
-    let spans: Vec<Span> = shared_state.lane(0).unwrap().backlog.iter().collect();
-    assert_eq!(spans, ids.map(|id| Span { lo: id, hi: id }));
 }
