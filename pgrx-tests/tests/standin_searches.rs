@@ -225,3 +225,75 @@ fn pages_together_are_the_whole_in_order() {
     let counted = ask(json!({"hitsPerPage": 0, "facets": ["tags"], "filters": "tags:A"}));
     assert_eq!(counted["facets"]["tags"], json!({"a": 23, "A b": 23}), "a record counts once for a value");
 }
+
+#[test]
+fn a_search_sees_what_was_written_after_an_earlier_one() {
+    let standin = start(StandinConfig::default());
+    let client = Client::of(&standin);
+    catalogue(&client);
+    let ask = |filters: &str, query: &str| {
+        let body =
+            json!({"filters": filters, "query": query, "facets": ["action"], "attributesToRetrieve": ["n"]});
+        let answer = client.post("/1/indexes/t/query", &body).json;
+        let shown = answer["hits"].as_array().expect("hits").iter();
+        let numbers: Vec<i64> = shown.map(|hit| hit["n"].as_i64().expect("a number")).collect();
+        (numbers, answer["facets"]["action"].clone())
+    };
+    assert_eq!(ask("action:delete AND n > 4", ""), (vec![8, 7, 5], json!({"delete": 3})));
+    assert_eq!(ask("", "number 7"), (vec![7], json!({"delete": 1})));
+    let changed = json!([
+        {"action": "updateObject", "body": {"objectID": "r7", "n": 100_000, "action": "log in", "text": "new words"}},
+        {"action": "deleteObject", "body": {"objectID": "r5"}},
+        {"action": "addObject", "body": {"objectID": "r10", "n": 10, "action": "delete", "text": "row number 10"}},
+        {"action": "partialUpdateObject", "body": {"objectID": "r1", "action": "purge"}},
+    ]);
+    batch(&client, "t", changed);
+    assert_eq!(ask("action:delete AND n > 4", ""), (vec![10, 8], json!({"delete": 2})));
+    assert_eq!(ask("n > 9", ""), (vec![100_000, 10], json!({"delete": 1, "log in": 1})));
+    assert_eq!(ask("", "number 7").0, [0; 0]);
+    assert_eq!(ask("", "new wor"), (vec![100_000], json!({"log in": 1})));
+    assert_eq!(ask("action:purge", ""), (vec![1], json!({"purge": 1})));
+    client.post("/1/indexes/t/deleteByQuery", &json!({"filters": "n < 8"}));
+    assert_eq!(ask("", "").0, [100_000, 10, 9, 8]);
+    client.post("/1/indexes/t/clear", &json!({}));
+    assert_eq!(ask("", ""), (vec![], Value::Null));
+}
+
+/// Numbers are found by buckets and then one by one; nothing may fall between.
+#[test]
+fn ranges_of_numbers_are_exact_whatever_their_size() {
+    let standin = start(StandinConfig::default());
+    let client = Client::of(&standin);
+    let numbers =
+        [-1e15, -4194.304, -0.001, 0.0, 0.0004, 4194.303, 4194.304, 4194.305, 1.8e9, 1.8e9 + 4194.304, 9e15];
+    client.json("PUT", "/1/indexes/t/settings", &json!({"customRanking": ["asc(n.of)"]}));
+    let records = numbers
+        .iter()
+        .enumerate()
+        .map(|(place, n)| json!({"objectID": format!("{place:02}"), "n": {"of": [n]}}));
+    batch(&client, "t", add(records));
+    let found = |filters: String| {
+        let answer = client.post("/1/indexes/t/query", &json!({"filters": filters})).json;
+        let hits = answer["hits"].as_array().expect("hits").iter();
+        hits.map(|hit| hit["objectID"].as_str().and_then(|id| id.parse().ok()).expect("a place"))
+            .collect::<Vec<usize>>()
+    };
+    let thousandths = |n: f64| (n * 1000.0).round();
+    let expected = |holds: &dyn Fn(f64) -> bool| {
+        (0..numbers.len()).filter(|place| holds(thousandths(numbers[*place]))).collect::<Vec<usize>>()
+    };
+    for bound in numbers {
+        let own = thousandths(bound);
+        assert_eq!(found(format!("n.of < {bound}")), expected(&|n| n < own), "< {bound}");
+        assert_eq!(found(format!("n.of <= {bound}")), expected(&|n| n <= own), "<= {bound}");
+        assert_eq!(found(format!("n.of = {bound}")), expected(&|n| n == own), "= {bound}");
+        assert_eq!(found(format!("n.of != {bound}")), expected(&|n| n != own), "!= {bound}");
+        assert_eq!(found(format!("n.of > {bound}")), expected(&|n| n > own), "> {bound}");
+        assert_eq!(
+            found(format!("n.of:{bound} TO 5000")),
+            expected(&|n| own <= n && n <= 5_000_000.0),
+            "{bound} TO"
+        );
+        assert_eq!(found(format!("NOT n.of >= {bound}")), expected(&|n| n < own), "NOT >= {bound}");
+    }
+}

@@ -4,8 +4,8 @@ use serde_json::{json, Map, Value};
 
 use super::auth::Caller;
 use super::facets;
-use super::query::{Found, Search};
-use super::record::Index;
+use super::index::Index;
+use super::query::Search;
 
 /// Which of the matching records an answer shows.
 struct Page {
@@ -31,20 +31,20 @@ impl Page {
 
 /// The answer to a search.
 pub(super) fn answer(search: &Search<'_>, index: &Index, caller: &Caller, exact: bool) -> Value {
-    let mut found = search.matches(index);
-    let reachable = found.len().min(search.number(index, "paginationLimitedTo", 1000));
+    let matches = search.matches(index);
+    let count = matches.len() as usize;
+    let reachable = count.min(search.number(index, "paginationLimitedTo", 1000));
     let page = Page::of(search, index, reachable);
-    search.rank(index, &mut found, reachable.min(page.first.saturating_add(page.most)));
-    let hits: Vec<Value> = found
-        .iter()
-        .take(reachable)
+    let most = if page.most == 0 { 0 } else { reachable.min(page.first.saturating_add(page.most)) };
+    let hits: Vec<Value> = search
+        .ranked(index, &matches, most)
+        .into_iter()
         .skip(page.first)
-        .take(page.most)
-        .map(|one: &Found<'_>| search.show_marked(index, *one, caller))
+        .map(|one| search.show_marked(index, one, caller))
         .collect();
     let mut answer = json!({
         "hits": hits,
-        "nbHits": found.len(),
+        "nbHits": count,
         "query": search.params.get("query").and_then(Value::as_str).unwrap_or_default(),
         "params": encode(search.params),
         "processingTimeMS": 1,
@@ -52,7 +52,7 @@ pub(super) fn answer(search: &Search<'_>, index: &Index, caller: &Caller, exact:
         "exhaustiveTypo": exact,
         "exhaustive": {"nbHits": exact, "typo": exact},
     });
-    facets::add(&mut answer, search, index, &found, exact);
+    facets::add(&mut answer, search, index, &matches, exact);
     if let Value::Object(members) = &mut answer {
         members.extend(page.told.into_iter().map(|(name, number)| (name.to_owned(), json!(number))));
         if search.params.get("clickAnalytics") == Some(&json!(true)) {

@@ -1,12 +1,11 @@
 //! Applies a queued change to the indices once its task is published.
 
-use std::collections::BTreeMap;
-
 use serde_json::{json, Map, Number, Value};
 
 use super::batch::{Action, Operation};
 use super::filter::Condition;
-use super::record::{Index, Indices, Record};
+use super::index::{Index, Indices, Records};
+use super::record::Record;
 
 /// A change that waits to be applied.
 #[derive(Clone, Debug)]
@@ -24,19 +23,22 @@ pub(super) fn apply(indices: &mut Indices, change: Change, now: &str) {
         Change::Operation(operation) => apply_operation(indices, operation, now),
         Change::DeleteBy { index, condition } => {
             if let Some(found) = indices.get_mut(&index) {
-                let condition = condition.on(&found.settings);
-                found.records.retain(|id, record| !condition.holds(id, record));
+                let matching = condition.matching(found);
+                let name = |number| Some(found.records.numbered(number)?.0.clone());
+                let ids: Vec<String> = matching.iter().filter_map(name).collect();
+                ids.iter().for_each(|id| found.records.remove(id));
                 now.clone_into(&mut found.updated);
             }
         }
         Change::Settings { index, patch } => {
-            let settings = &mut touch(indices, &index, now).settings;
+            let index = touch(indices, &index, now);
             for (key, value) in patch {
                 match value {
-                    Value::Null => settings.remove(&key),
-                    value => settings.insert(key, value),
+                    Value::Null => index.settings.remove(&key),
+                    value => index.settings.insert(key, value),
                 };
             }
+            index.prepare();
         }
         Change::Copy { from, to, scope } => copy(indices, &from, &to, scope.as_deref(), now),
         Change::Move { from, to } => {
@@ -53,7 +55,7 @@ fn apply_operation(indices: &mut Indices, operation: Operation, now: &str) {
     body.remove("objectID");
     match action {
         Action::Add | Action::Update => {
-            touch(indices, &index, now).records.insert(id, body);
+            touch(indices, &index, now).insert(id, body);
         }
         Action::Partial | Action::PartialNoCreate => {
             let create = action == Action::Partial;
@@ -62,7 +64,7 @@ fn apply_operation(indices: &mut Indices, operation: Operation, now: &str) {
                 return;
             }
             if let Some(merged) = merge(stored, body) {
-                touch(indices, &index, now).records.insert(id, merged);
+                touch(indices, &index, now).insert(id, merged);
             }
         }
         Action::DeleteObject => {
@@ -85,12 +87,9 @@ fn apply_operation(indices: &mut Indices, operation: Operation, now: &str) {
 
 /// The index, created if it does not exist.
 fn touch<'a>(indices: &'a mut Indices, name: &str, now: &str) -> &'a mut Index {
-    let index = indices.entry(name.to_owned()).or_insert_with(|| Index {
-        records: BTreeMap::new(),
-        settings: Map::new(),
-        created: now.to_owned(),
-        updated: String::new(),
-    });
+    let index = indices
+        .entry(name.to_owned())
+        .or_insert_with(|| Index { created: now.to_owned(), ..Index::default() });
     now.clone_into(&mut index.updated);
     index
 }
@@ -99,7 +98,7 @@ fn touch<'a>(indices: &'a mut Indices, name: &str, now: &str) -> &'a mut Index {
 fn copy(indices: &mut Indices, from: &str, to: &str, scope: Option<&[String]>, now: &str) {
     let (records, mut settings) = match indices.get(from) {
         Some(source) => (source.records.clone(), source.settings.clone()),
-        None => (BTreeMap::new(), Map::new()),
+        None => (Records::default(), Map::new()),
     };
     for stays in ["replicas", "mode", "enableReRanking"] {
         settings.remove(stays);

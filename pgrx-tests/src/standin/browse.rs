@@ -4,8 +4,8 @@ use data_encoding::BASE64_NOPAD;
 use serde_json::{json, Map, Value};
 
 use super::auth::Caller;
+use super::index::Index;
 use super::query::Search;
-use super::record::Index;
 use super::reply::Refusal;
 
 /// Every cursor ends like this, so that a client that puts it unescaped into a URL fails.
@@ -31,9 +31,8 @@ pub(super) fn browse(
     };
     params.remove("cursor");
     let search = Search::new(&params, caller)?;
-    let mut found = search.matches(index);
-    let all = found.len();
-    search.rank(index, &mut found, all);
+    let matches = search.matches(index);
+    let found = search.ranked(index, &matches, matches.len() as usize);
     let most = caller.max_hits.unwrap_or(1000).clamp(1, 1000);
     let per_page = search.number(index, "hitsPerPage", 1000).clamp(1, most);
     // Records may have been added or deleted since the last page. Continue after its last record, if that still exists.

@@ -1,6 +1,7 @@
 //! The application's state: indices, the queue of tasks, and the ids that were assigned.
 //!
-//! Tasks are applied lazily, in queue order: the first access to the indices publishes the tasks that are due.
+//! Tasks are applied lazily, in queue order: each access to the indices, and each new task, first publishes the tasks that
+//! are due.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -9,9 +10,9 @@ use serde_json::Map;
 
 use super::apply::{apply, Change};
 use super::clock::iso_now;
+use super::index::{Index, Indices};
 use super::journal::Journal;
 use super::light::LightState;
-use super::record::{Index, Indices};
 use super::reply::Refusal;
 
 struct Pending {
@@ -33,6 +34,8 @@ pub(super) struct Engine {
 impl Engine {
     /// Queues changes as one task and returns its id.
     pub(super) fn enqueue(&mut self, changes: Vec<Change>, delay: Duration) -> i64 {
+        // A search should not have to publish all that was ever written.
+        self.indices();
         self.last_task += 1;
         let task = self.last_task;
         // A task never overtakes an earlier one, even if the delay has been shortened meanwhile.

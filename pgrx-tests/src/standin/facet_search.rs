@@ -6,11 +6,12 @@ use super::auth::Caller;
 use super::facets::{by_count, count};
 use super::filter::{facet_mode, unwrap};
 use super::highlight::{mark, Tags};
+use super::index::Index;
 use super::parameters::check_members;
-use super::query::{has_words, words, Search};
-use super::record::Index;
+use super::query::Search;
 use super::reply::Refusal;
 use super::schema::Kind;
+use super::words::{has_words, words};
 
 /// If there are more searchable facets and searchable attributes than this together, Algolia does not search for facet
 /// values.
@@ -44,7 +45,7 @@ pub(super) fn values_of(
         return Err(Refusal::bad("Too many searchable attributes and facets to search for facet values"));
     }
     let wanted = words(query);
-    let mut counts = count(facet, &search.matches(index));
+    let mut counts = count(index, facet, &search.matches(index));
     counts.retain(|(value, _)| has_words(&words(value), &wanted));
     if search.text(index, "sortFacetValuesBy") != Some("alpha") {
         by_count(&mut counts);

@@ -1,17 +1,21 @@
 //! Facet counts and facet statistics.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-
+use roaring::RoaringBitmap;
 use serde_json::{json, Map, Value};
 
-use super::filter::{any, facet_mode, facet_text, unwrap, values};
-use super::query::{Found, Search};
-use super::record::Index;
+use super::filter::{facet_mode, unwrap};
+use super::index::Index;
+use super::query::Search;
 
 /// Adds `facets`, `facets_stats` and what is exhaustive about them to an answer. Attributes that are not
 /// declared for faceting, or only for filtering, are left out, as Algolia does.
-pub(super) fn add(answer: &mut Value, search: &Search<'_>, index: &Index, found: &[Found<'_>], exact: bool) {
+pub(super) fn add(
+    answer: &mut Value,
+    search: &Search<'_>,
+    index: &Index,
+    matches: &RoaringBitmap,
+    exact: bool,
+) {
     let Some(wanted) = search.list(index, "facets") else {
         return;
     };
@@ -22,7 +26,7 @@ pub(super) fn add(answer: &mut Value, search: &Search<'_>, index: &Index, found:
         if facet_mode(&index.settings, &attribute).is_none_or(|mode| mode.contains("filterOnly")) {
             continue;
         }
-        let mut counts = count(&attribute, found);
+        let mut counts = count(index, &attribute, matches);
         if counts.is_empty() {
             continue;
         }
@@ -33,7 +37,7 @@ pub(super) fn add(answer: &mut Value, search: &Search<'_>, index: &Index, found:
         let shown: Map<String, Value> =
             counts.into_iter().take(limit).map(|(value, count)| (value, json!(count))).collect();
         facets.insert(attribute.clone(), Value::Object(shown));
-        if let Some(numbers) = statistics(&attribute, found) {
+        if let Some(numbers) = statistics(index, &attribute, matches) {
             stats.insert(attribute, numbers);
         }
     }
@@ -66,35 +70,38 @@ pub(super) fn by_count(counts: &mut [(String, u64)]) {
 }
 
 /// Records per value, by value.
-pub(super) fn count(attribute: &str, found: &[Found<'_>]) -> Vec<(String, u64)> {
-    let mut counts: HashMap<Cow<'_, str>, u64> = HashMap::new();
-    let mut texts: Vec<Cow<'_, str>> = Vec::new();
-    for (_, record) in found {
-        any(record, attribute, &mut |value| {
-            texts.extend(facet_text(value));
-            false
-        });
-        // A record that has a value twice counts once.
-        if texts.len() > 1 {
-            texts.sort_unstable();
-            texts.dedup();
+pub(super) fn count(index: &Index, attribute: &str, matches: &RoaringBitmap) -> Vec<(String, u64)> {
+    index.records.facets(attribute, |column| {
+        let mut counts: Vec<(String, u64)> = Vec::new();
+        let mut before: Option<&RoaringBitmap> = None;
+        for ((text, _), having) in column {
+            let mut count = having.intersection_len(matches);
+            match (counts.last_mut(), before) {
+                // The same value as text and as number, which one record may have both.
+                (Some((last, total)), Some(others)) if last == text => {
+                    count -= (having & others).intersection_len(matches);
+                    *total += count;
+                }
+                _ => counts.push((text.clone(), count)),
+            }
+            before = Some(having);
         }
-        for text in texts.drain(..) {
-            *counts.entry(text).or_default() += 1;
-        }
-    }
-    let mut counts: Vec<(String, u64)> =
-        counts.into_iter().map(|(value, count)| (value.into_owned(), count)).collect();
-    counts.sort_unstable();
-    counts
+        counts.retain(|(_, count)| *count > 0);
+        counts
+    })
 }
 
-fn statistics(attribute: &str, found: &[Found<'_>]) -> Option<Value> {
-    let numbers: Vec<f64> =
-        found.iter().flat_map(|(_, record)| values(record, attribute)).filter_map(Value::as_f64).collect();
-    let (min, max) =
-        numbers.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), &n| (min.min(n), max.max(n)));
-    let sum: f64 = numbers.iter().sum();
-    (!numbers.is_empty())
-        .then(|| json!({"min": min, "max": max, "avg": sum / numbers.len() as f64, "sum": sum}))
+fn statistics(index: &Index, attribute: &str, matches: &RoaringBitmap) -> Option<Value> {
+    let (mut min, mut max, mut sum, mut total) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0);
+    index.records.facets(attribute, |column| {
+        for ((text, is_number), having) in column {
+            let count = if *is_number { having.intersection_len(matches) } else { 0 };
+            if let (Ok(number), 1..) = (text.parse::<f64>(), count) {
+                (min, max) = (min.min(number), max.max(number));
+                sum += number * count as f64;
+                total += count;
+            }
+        }
+    });
+    (total > 0).then(|| json!({"min": min, "max": max, "avg": sum / total as f64, "sum": sum}))
 }

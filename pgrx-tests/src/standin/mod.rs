@@ -24,9 +24,12 @@ mod filter;
 mod filter_lists;
 mod filter_text;
 mod highlight;
+mod index;
 mod journal;
 mod light;
+mod matching;
 mod parameters;
+mod postings;
 mod query;
 mod read;
 mod record;
@@ -39,6 +42,7 @@ mod settings;
 mod shared;
 mod tls;
 mod wire;
+mod words;
 mod write;
 
 use std::collections::BTreeMap;
@@ -149,7 +153,7 @@ impl Standin {
     /// The published records of an index by objectID, each with its `objectID`. Empty if there is no index.
     pub fn index(&self, name: &str) -> BTreeMap<String, Value> {
         let mut engine = self.shared.engine();
-        let records = engine.index(name).into_iter().flat_map(|index| &index.records);
+        let records = engine.index(name).into_iter().flat_map(|index| index.records.iter());
         records
             .map(|(id, record)| {
                 let mut record = record.clone();

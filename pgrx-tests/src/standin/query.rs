@@ -2,16 +2,20 @@
 
 use std::cmp::Ordering;
 
+use roaring::RoaringBitmap;
 use serde_json::{json, Map, Value};
 
 use super::auth::Caller;
-use super::filter::{tag_item, unwrap, values, Condition, Test};
+use super::filter::{tag_item, unwrap, Condition, Test};
 use super::filter_lists::{facet_item, numeric_item, parse_list};
 use super::filter_text::parse;
 use super::highlight::{highlights, Tags};
+use super::index::{Found, Index};
+use super::matching::with_words;
 use super::parameters::check_search;
-use super::record::{Index, Record};
+use super::record::{values, Record};
 use super::reply::Refusal;
+use super::words::words;
 
 /// A search, its parameters checked.
 pub(super) struct Search<'a> {
@@ -19,9 +23,6 @@ pub(super) struct Search<'a> {
     pub(super) condition: Condition,
     pub(super) words: Vec<String>,
 }
-
-/// A record with its id.
-pub(super) type Found<'a> = (&'a String, &'a Record);
 
 impl<'a> Search<'a> {
     pub(super) fn new(params: &'a Map<String, Value>, caller: &Caller) -> Result<Self, Refusal> {
@@ -58,43 +59,39 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The matching records, by their ids.
-    pub(super) fn matches<'i>(&self, index: &'i Index) -> Vec<Found<'i>> {
-        let searchable = self.list(index, "searchableAttributes");
-        let condition = self.condition.on(&index.settings);
-        index
-            .records
-            .iter()
-            .filter(|(id, record)| condition.holds(id, record))
-            .filter(|(_, record)| self.words.is_empty() || self.reads(record, searchable.as_deref()))
-            .collect()
+    /// The numbers of the matching records.
+    pub(super) fn matches(&self, index: &Index) -> RoaringBitmap {
+        let found = self.condition.matching(index);
+        if self.words.is_empty() {
+            return found;
+        }
+        found & with_words(index, &self.words, self.list(index, "searchableAttributes").as_deref())
     }
 
-    /// Sorts the first `most` of the matching records in the index's order. The others stay in any order.
-    pub(super) fn rank(&self, index: &Index, found: &mut [Found<'_>], most: usize) {
+    /// The first `most` of the matching records, in the index's order.
+    pub(super) fn ranked<'i>(
+        &self,
+        index: &'i Index,
+        matches: &RoaringBitmap,
+        most: usize,
+    ) -> Vec<Found<'i>> {
+        if most == 0 {
+            return Vec::new();
+        }
         let ranking = self.list(index, "customRanking").unwrap_or_default();
-        // Records with the same ranking are ordered by their ids.
-        let order = |a: &Found<'_>, b: &Found<'_>| compare(a.1, b.1, &ranking).then_with(|| a.0.cmp(b.0));
-        if most > 0 && most < found.len() {
+        let rules: Vec<(String, &str)> = ranking.iter().map(|rule| unwrap(rule)).collect();
+        let candidates = leading(index, matches, most, rules.first());
+        let mut found: Vec<(Vec<f64>, Found<'i>)> = candidates
+            .iter()
+            .filter_map(|number| index.records.numbered(number))
+            .map(|one| (rank(one.1, &rules), one))
+            .collect();
+        if most < found.len() {
             found.select_nth_unstable_by(most, order);
         }
-        if let Some(first) = found.get_mut(..most.min(found.len())) {
-            first.sort_unstable_by(order);
-        }
-    }
-
-    /// Whether the query's words occur in the searchable attributes.
-    fn reads(&self, record: &Record, searchable: Option<&[String]>) -> bool {
-        let mut have = Vec::new();
-        match searchable {
-            None => record.values().for_each(|value| texts(value, &mut have)),
-            Some(names) => names
-                .iter()
-                .flat_map(|entry| entry.split(','))
-                .flat_map(|name| values(record, unwrap(name).1))
-                .for_each(|value| texts(value, &mut have)),
-        }
-        has_words(&have, &self.words)
+        found.truncate(most);
+        found.sort_unstable_by(order);
+        found.into_iter().map(|(_, one)| one).collect()
     }
 
     /// A record as the answer shows it.
@@ -185,46 +182,44 @@ fn is_hidden(name: &str, index: &Index, caller: &Caller) -> bool {
         && !caller.may("seeUnretrievableAttributes")
 }
 
-/// Compares by custom ranking; records that lack the attribute come last.
-fn compare(a: &Record, b: &Record, ranking: &[String]) -> Ordering {
-    for rule in ranking {
-        let (direction, attribute) = unwrap(rule);
-        let key = |record: &Record| values(record, attribute).first().and_then(|value| value.as_f64());
-        let order = match (key(a), key(b)) {
-            (Some(a), Some(b)) if direction == "desc" => b.total_cmp(&a),
-            (Some(a), Some(b)) => a.total_cmp(&b),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (None, None) => Ordering::Equal,
+/// What a record is ordered by, the smallest first: a number for each rule. Records that lack the attribute come last.
+fn rank(record: &Record, rules: &[(String, &str)]) -> Vec<f64> {
+    let place = |(direction, attribute): &(String, &str)| {
+        let number = values(record, attribute).first().and_then(|value| value.as_f64());
+        number.map_or(f64::INFINITY, |number| if direction == "desc" { -number } else { number })
+    };
+    rules.iter().map(place).collect()
+}
+
+/// The order of records with their ranks. Those with the same rank are ordered by their ids.
+fn order((a, one): &(Vec<f64>, Found<'_>), (b, other): &(Vec<f64>, Found<'_>)) -> Ordering {
+    let differing = a.iter().zip(b).map(|(a, b)| a.total_cmp(b)).find(|order| order.is_ne());
+    differing.unwrap_or_else(|| one.0.cmp(other.0))
+}
+
+/// Some of the matching records, among them the first `most` by the first rule of the ranking.
+fn leading(
+    index: &Index,
+    matches: &RoaringBitmap,
+    most: usize,
+    rule: Option<&(String, &str)>,
+) -> RoaringBitmap {
+    let Some((direction, attribute)) = rule else {
+        return matches.clone();
+    };
+    index.records.ranks(attribute, |column| {
+        let mut found = RoaringBitmap::new();
+        let buckets: Box<dyn Iterator<Item = &RoaringBitmap>> = match direction.as_str() {
+            "desc" => Box::new(column.values().rev()),
+            _ => Box::new(column.values()),
         };
-        if order != Ordering::Equal {
-            return order;
+        for bucket in buckets {
+            if found.len() >= most as u64 {
+                return found;
+            }
+            found |= bucket & matches;
         }
-    }
-    Ordering::Equal
-}
-
-fn texts(value: &Value, have: &mut Vec<String>) {
-    match value {
-        Value::String(text) => have.extend(words(text)),
-        Value::Number(number) => have.push(number.to_string()),
-        Value::Bool(flag) => have.push(flag.to_string()),
-        Value::Array(items) => items.iter().for_each(|item| texts(item, have)),
-        Value::Object(members) => members.values().for_each(|item| texts(item, have)),
-        Value::Null => {}
-    }
-}
-
-/// Whether all wanted words are there; the last one may be the beginning of a word.
-pub(super) fn has_words(have: &[String], wanted: &[String]) -> bool {
-    let last = wanted.len().saturating_sub(1);
-    wanted.iter().enumerate().all(|(at, word)| {
-        have.iter().any(|own| own == word || (at == last && own.starts_with(word.as_str())))
+        // Those that lack the attribute come last.
+        matches.clone()
     })
-}
-
-/// The words of a text, in lower case.
-pub(super) fn words(text: &str) -> Vec<String> {
-    let parts = text.split(|c: char| !c.is_alphanumeric());
-    parts.filter(|part| !part.is_empty()).map(str::to_lowercase).collect()
 }

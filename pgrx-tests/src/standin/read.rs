@@ -99,8 +99,8 @@ fn list(engine: &mut Engine, caller: &Caller) -> Value {
         .map(|(name, index)| {
             let bytes: usize = index
                 .records
-                .values()
-                .map(|one| serde_json::to_string(one).map_or(0, |text| text.len()))
+                .iter()
+                .map(|(_, one)| serde_json::to_string(one).map_or(0, |text| text.len()))
                 .sum();
             json!({
                 "name": name,
