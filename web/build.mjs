@@ -7,17 +7,15 @@ import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
 
+import { allow } from './allow.mjs';
+
 const folder = new URL('.', import.meta.url);
+
 /** Writes the page, for these hosts, into `out`. */
 export async function buildPage(out, hosts = []) {
   await rm(out, { recursive: true, force: true });
   await mkdir(out, { recursive: true });
-  const origins = hosts.map((host) => host.replace(/^(https?:\/\/[^/]+).*$/, '$1'));
-  const page = await readFile(new URL('src/index.html', folder), 'utf8');
-  await writeFile(
-    `${out}/index.html`,
-    page.replace('https://*.algolianet.com', (own) => [own, ...origins].join(' ')),
-  );
+  await writeFile(`${out}/index.html`, allow(await readFile(new URL('src/index.html', folder), 'utf8'), hosts));
   await cp(new URL('src/icon.svg', folder), `${out}/icon.svg`);
   await build({
     absWorkingDir: folder.pathname,

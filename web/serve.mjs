@@ -5,6 +5,8 @@ import { readFile } from 'node:fs/promises';
 import { join, normalize } from 'node:path';
 import { parseArgs } from 'node:util';
 
+import { allow } from './allow.mjs';
+
 const TYPES = {
   html: 'text/html; charset=utf-8',
   js: 'text/javascript; charset=utf-8',
@@ -15,15 +17,25 @@ const TYPES = {
   txt: 'text/plain; charset=utf-8',
 };
 
-/** A server of the folder; `config` is the file or the text served as config.json. */
-export function servePage(root, config) {
-  const server = createServer(async (request, response) => {
+/**
+ * A server of the folder. `config` makes what is served as config.json; `hosts` may be asked by the page, besides those it
+ * was built for.
+ */
+export function servePage(root, config, hosts = []) {
+  const file = async (path) => {
+    if (path === '/config.json' && config !== undefined) {
+      return config();
+    }
+    const body = await readFile(join(root, path));
+    return path === '/index.html' ? allow(body.toString(), hosts) : body;
+  };
+  return createServer(async (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, 'http://page').pathname)).replace(
       /\/$/,
       '/index.html',
     );
     try {
-      const body = path === '/config.json' && config !== undefined ? await config() : await readFile(join(root, path));
+      const body = await file(path);
       const type = TYPES[path.split('.').pop()] ?? 'application/octet-stream';
       response.writeHead(200, {
         'content-type': type,
@@ -36,7 +48,6 @@ export function servePage(root, config) {
       response.end('not here');
     }
   });
-  return server;
 }
 
 if (import.meta.url === `file://${process.argv[1]}`) {
@@ -45,10 +56,16 @@ if (import.meta.url === `file://${process.argv[1]}`) {
       port: { type: 'string', default: '8080' },
       root: { type: 'string', default: 'dist' },
       config: { type: 'string' },
+      host: { type: 'string', multiple: true, default: [] },
+      attached: { type: 'boolean', default: false },
     },
   });
   const config = values.config === undefined ? undefined : () => readFile(values.config);
-  servePage(values.root, config).listen(Number(values.port), '127.0.0.1', function () {
+  servePage(values.root, config, values.host).listen(Number(values.port), '127.0.0.1', function () {
     console.log(`http://127.0.0.1:${this.address().port}/`);
   });
+  if (values.attached) {
+    // Whoever started it has ended.
+    process.stdin.on('end', () => process.exit()).resume();
+  }
 }

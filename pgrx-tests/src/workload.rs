@@ -1,4 +1,4 @@
-//! The demo's table of document changes, and how the history is inserted.
+//! The demo's table of document changes, how the history is inserted, and what the demo's page shows.
 
 use std::io::Write;
 
@@ -6,6 +6,28 @@ use anyhow::Result;
 use postgres::Client;
 
 use crate::history::Change;
+
+/// The table, and the index that it delivers to.
+pub const TABLE: &str = "document_changes";
+
+/// How it is watched.
+pub const WATCH: &str = "SELECT audit_algolia.watch('document_changes',
+    columns      => '{package, version, author, email, changed_at, urgency}',
+    pseudonymize => '{author, email}',
+    time_column  => 'changed_at',
+    facets       => '{package, author, urgency}')";
+
+/// What the demo's page shows, beside the worked examples: `package` is no name from which views follow.
+pub const PAGE_CONFIG: &str = r#"SELECT audit_algolia.page_config() || '{"title": "Demo", "views": {
+    "editors": [
+        {"index": "workspace_edit", "document": "report", "user": "user",
+         "unauthorized": {"attribute": "authorized", "value": "false"}},
+        {"index": "workspace_report", "document": "report", "user": "changed_by"},
+        {"index": "document_changes", "document": "package", "user": "author"}],
+    "document": [
+        {"document": "report", "history": ["workspace_report", "workspace_edit"],
+         "permissions": {"index": "workspace_permission", "user": "user", "level": "level"}},
+        {"document": "package", "history": ["document_changes"]}]}}'"#;
 
 /// Creates the table `document_changes`.
 pub fn create_table(client: &mut Client) -> Result<()> {

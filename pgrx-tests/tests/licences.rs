@@ -1,4 +1,4 @@
-//! The dependencies: only allowed licences, only one registry, and nothing that is banned. Needs no network.
+//! The dependencies: only allowed licences, one registry of each kind, and nothing that is banned. Needs no network.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::BTreeSet;
@@ -147,6 +147,60 @@ fn built_in(metadata: &Value) -> BTreeSet<(String, String)> {
     theirs.map(|package| (text(package, "name").to_owned(), text(package, "license").to_owned())).collect()
 }
 
+/// Packages of npm whose licence is not on the list or not told in its words, and why they may be there.
+const OF_NPM: [(&str, &str, &str); 3] = [
+    ("axe-core", "MPL-2.0", "runs in tests, and is not part of the page"),
+    ("hogan.js", "", "has its licence, Apache-2.0, in a file only"),
+    ("mkdirp", "MIT/X11", "is MIT, and no part of the page: a tool of hogan.js uses it"),
+];
+
+/// A package that npm installs in `web/`.
+struct NpmPackage {
+    name: String,
+    entry: Value,
+}
+
+fn npm_packages() -> Vec<NpmPackage> {
+    let lock = fs::read_to_string(workspace().join("web/package-lock.json")).unwrap();
+    let lock: Value = serde_json::from_str(&lock).unwrap();
+    let all = lock["packages"].as_object().unwrap().iter().filter(|(place, _)| !place.is_empty());
+    all.map(|(place, entry)| {
+        let name = place.rsplit_once("node_modules/").unwrap().1.to_owned();
+        NpmPackage { name, entry: entry.clone() }
+    })
+    .collect()
+}
+
+#[test]
+fn every_npm_package_has_an_allowed_licence_and_comes_from_the_registry() {
+    let (packages, allowed) = (npm_packages(), denied("allow = ["));
+    let mut wrong = Vec::new();
+    for NpmPackage { name, entry } in &packages {
+        let licence = text(entry, "license");
+        let excused = OF_NPM.iter().any(|(known, has, _)| (known, has) == (&name.as_str(), &licence));
+        if !excused && !is_allowed(licence, &allowed) {
+            wrong.push(format!("{name}: licence \"{licence}\" is not allowed by deny.toml"));
+        }
+        // Without an address a package is the registry's; the sum holds it to what was there when it was chosen.
+        if !entry["resolved"].is_null() || !text(entry, "integrity").starts_with("sha512-") {
+            wrong.push(format!("{name}: comes from {}, sum {}", entry["resolved"], entry["integrity"]));
+        }
+    }
+    for (name, _, _) in OF_NPM {
+        if packages.iter().all(|package| package.name != name) {
+            wrong.push(format!("{name}: is excused, and not there"));
+        }
+    }
+    assert!(packages.len() > 50);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn npm_runs_no_scripts_of_packages() {
+    let settings = fs::read_to_string(workspace().join("web/.npmrc")).unwrap();
+    assert!(settings.lines().any(|line| line == "ignore-scripts=true"), "{settings}");
+}
+
 #[test]
 fn the_table_of_licences_is_complete() {
     let mut table = String::from(
@@ -155,6 +209,20 @@ fn the_table_of_licences_is_complete() {
          Their sources carry the full texts.\n\n| crate | licence |\n|---|---|\n",
     );
     for (name, licence) in built_in(&metadata()) {
+        table.push_str(&format!("| {name} | {licence} |\n"));
+    }
+    table.push_str(
+        "\nThe audit page is bundled from these packages of npm, or from parts of them.\n\n\
+         | package | licence |\n|---|---|\n",
+    );
+    let is_bundled = |package: &NpmPackage| package.entry["dev"].is_null();
+    let bundled: BTreeSet<(String, String)> = npm_packages()
+        .into_iter()
+        .filter(is_bundled)
+        .map(|package| (package.name, text(&package.entry, "license").to_owned()))
+        .collect();
+    for (name, licence) in bundled {
+        let licence = if name == "hogan.js" { "Apache-2.0" } else { &licence };
         table.push_str(&format!("| {name} | {licence} |\n"));
     }
     let path = workspace().join("THIRD_PARTY_LICENSES.md");

@@ -105,10 +105,21 @@ export function frame({ context, views, shell, disconnect, show }: FrameOptions)
       links.forEach((link, id) =>
         id === view.id ? link.setAttribute('aria-current', 'page') : link.removeAttribute('aria-current'),
       );
-      links.get(view.id)?.scrollIntoView({ block: 'nearest', inline: 'center' });
+      center(navigation, links.get(view.id));
       tell();
     },
   };
+}
+
+/**
+ * Scrolls a row of links so that one of them is in its middle. `scrollIntoView` would do the same, but also move the place
+ * from which the Tab key goes on.
+ */
+function center(row: HTMLElement, link: HTMLElement | undefined): void {
+  if (link) {
+    const [outer, inner] = [row.getBoundingClientRect(), link.getBoundingClientRect()];
+    row.scrollLeft += inner.left + inner.width / 2 - (outer.left + outer.width / 2);
+  }
 }
 
 function announce(context: Context, fresh: Alarm[]): Node[] {

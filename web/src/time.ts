@@ -49,6 +49,14 @@ export function precise(seconds: number, zone: string): string {
   return readable(seconds, zone) + (thousandths === 0 ? '' : `.${String(thousandths).padStart(3, '0')}`);
 }
 
+/** A moment on an axis that spans so many seconds: no more precise than it takes to tell its marks apart. */
+export function onAxis(seconds: number, zone: string, span: number): string {
+  if (span < 20) {
+    return precise(seconds, zone).slice(11);
+  }
+  return span < 1200 ? readable(seconds, zone).slice(11) : readable(seconds, zone).slice(0, 16);
+}
+
 export function dayOf(seconds: number, zone: string): string {
   return stamp(seconds, zone).slice(0, 10);
 }

@@ -3,8 +3,7 @@
 import { createHash, createHmac } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
-import type { IndexConfig, PageConfig, Views } from '../src/config';
-import { parseConfig } from '../src/read_config';
+import type { IndexConfig, PageConfig } from '../src/config';
 import { facetsOf, timeOf } from '../src/facets';
 
 const FOLDER = process.env['WEB_FOLDER'] ?? '.';
@@ -15,23 +14,8 @@ export function exampleConfig(name: string): PageConfig {
 
 export const EXAMPLES = ['report_workspace', 'user_analytics', 'scraped_content', 'scan_ingest', 'demo'];
 
-/** All examples on one page, each with its views. */
-export function allExamples(): PageConfig {
-  const configs = EXAMPLES.map((name) => parseConfig(exampleConfig(name)));
-  const views = Object.fromEntries(
-    Object.keys(configs[0]?.views ?? {}).map((view) => [
-      view,
-      configs.flatMap((config): unknown[] => config.views[view as keyof Views]),
-    ]),
-  );
-  return {
-    version: 1,
-    title: 'Audit',
-    time_zone: 'UTC',
-    indices: configs.flatMap((config) => config.indices),
-    views: views as Partial<Views>,
-  };
-}
+/** All examples on one page, as the demo shows them. */
+export const allExamples = (): PageConfig => exampleConfig('demo');
 
 /** What configure_index() sends. */
 export function settingsOf(index: IndexConfig): Record<string, unknown> {

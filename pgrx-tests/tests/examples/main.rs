@@ -8,6 +8,7 @@ use audit_algolia_tests::standin::ApiKey;
 use postgres::Client;
 use serde_json::Value;
 
+mod page_config;
 mod report_workspace;
 mod scan_ingest;
 mod scraped_content;

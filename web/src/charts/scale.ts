@@ -1,16 +1,4 @@
-/** Scales and ticks of charts. */
-
-/** Round numbers from 0 to at least `most`, five at most. */
-export function ticks(most: number): number[] {
-  if (most <= 0) {
-    return [0, 1];
-  }
-  const rough = most / 4;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = Math.max(1, [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough) ?? rough);
-  const count = Math.ceil(most / step);
-  return Array.from({ length: count + 1 }, (_, at) => at * step);
-}
+/** What fits a chart: labels of an axis, shades of a map. The scales themselves are D3's. */
 
 /** Which of `length` places get a label, when there is room for `room` of them. */
 export function labelled(length: number, room: number): number[] {

@@ -1,7 +1,10 @@
 /** A chart of numbers over time: stacked bars, or a line. */
 
+import { scaleBand, scaleLinear, type ScaleBand, type ScaleLinear } from 'd3-scale';
+import { area, line, stack } from 'd3-shape';
+
 import { count, h, svg } from '../dom';
-import { labelled, ticks } from './scale';
+import { labelled } from './scale';
 
 export interface Series {
   name: string;
@@ -20,50 +23,55 @@ export interface SeriesChart {
   axis?: (place: string) => string;
 }
 
-const [LEFT, BOTTOM, TOP] = [52, 26, 12];
+const [LEFT, RIGHT, BOTTOM, TOP] = [52, 8, 26, 12];
+
+/** So many bars stand without gaps. */
+const MANY = 150;
 
 /** A small screen gets a smaller drawing, so that its texts stay readable. */
 function size(): [number, number] {
   return window.matchMedia('(max-width: 640px)').matches ? [420, 220] : [960, 260];
 }
 
+type X = ScaleBand<number>;
+type Y = ScaleLinear<number, number>;
+
 export function seriesChart(chart: SeriesChart): HTMLElement {
   const { places, series, kind, title } = chart;
   const [width, height] = size();
   const totals = places.map((_, at) => series.reduce((sum, one) => sum + (one.values[at] ?? 0), 0));
-  const scale = ticks(Math.max(0, ...totals));
-  const top = scale.at(-1) ?? 1;
-  const step = (width - LEFT - 8) / Math.max(1, places.length);
-  const y = (value: number) => height - BOTTOM - ((height - BOTTOM - TOP) * value) / top;
-  const x = (at: number) => LEFT + at * step;
+  const y = scaleLinear([0, Math.max(1, ...totals)], [height - BOTTOM, TOP]).nice(4);
+  const x = scaleBand([...places.keys()], [LEFT, width - RIGHT]).paddingInner(places.length > MANY ? 0 : 0.2);
   const axis = chart.axis ?? ((place: string) => place);
   const room = Math.floor((width - LEFT) / 92);
   const drawing = svg(
     'svg',
     { class: 'chart', viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': summary(title, places, totals) },
-    scale
-      .map((value) => [
-        svg('line', { class: 'grid', x1: LEFT, x2: width - 8, y1: y(value), y2: y(value) }),
+    y
+      .ticks(4)
+      .filter(Number.isInteger)
+      .flatMap((value) => [
+        svg('line', { class: 'grid', x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
         svg('text', { class: 'tick', x: LEFT - 8, y: y(value) + 4, 'text-anchor': 'end' }, count(value)),
-      ])
-      .flat(),
+      ]),
     labelled(places.length, room).map((at) =>
       svg(
         'text',
         {
-          class: 'tick', // A label at the edge stays inside.
-          x: Math.min(x(at) + step / 2, width - 38),
+          class: 'tick',
+          // A label at the edge stays inside.
+          x: Math.min(middle(x, at), width - 38),
           y: height - 8,
           'text-anchor': 'middle',
         },
         axis(places[at] ?? ''),
       ),
     ),
-    kind === 'bars' ? bars(chart, x, y, step) : lines(chart, x, y, step),
+    kind === 'bars' ? bars(chart, x, y) : lines(chart, x, y),
     places.map((place, at) =>
       svg(
         'rect',
-        { class: 'reach', x: x(at), y: TOP, width: step, height: height - BOTTOM - TOP },
+        { class: 'reach', x: x(at) ?? 0, y: TOP, width: x.step(), height: height - BOTTOM - TOP },
         svg('title', null, tip(place, series, at, totals[at] ?? 0)),
       ),
     ),
@@ -77,53 +85,38 @@ export function seriesChart(chart: SeriesChart): HTMLElement {
   );
 }
 
-function bars(chart: SeriesChart, x: (at: number) => number, y: (value: number) => number, step: number): SVGElement[] {
-  const gap = step > 6 ? Math.min(4, step * 0.2) : 0;
-  return chart.places.flatMap((_, at) => {
-    let base = 0;
-    return chart.series.flatMap((one, number) => {
-      const value = one.values[at] ?? 0;
-      if (value <= 0) {
-        return [];
-      }
-      const bottom = y(base);
-      base += value;
-      return [
-        svg('rect', {
-          class: `series-${number % 11}`,
-          x: x(at) + gap / 2,
-          y: y(base),
-          width: Math.max(0.6, step - gap),
-          height: Math.max(0.6, bottom - y(base)),
-        }),
-      ];
-    });
-  });
+function middle(x: X, place: number): number {
+  return (x(place) ?? 0) + x.bandwidth() / 2;
 }
 
-function lines(
-  chart: SeriesChart,
-  x: (at: number) => number,
-  y: (value: number) => number,
-  step: number,
-): SVGElement[] {
-  return chart.series.flatMap((one, number) => {
-    const points = one.values.map((value, at) => `${(x(at) + step / 2).toFixed(1)},${y(value).toFixed(1)}`);
-    const first = points[0]?.split(',')[0] ?? LEFT;
-    const last = points.at(-1)?.split(',')[0] ?? LEFT;
-    const alone =
-      points.length === 1
-        ? [svg('circle', { class: `series-${number}`, cx: first, cy: y(one.values[0] ?? 0), r: 4 })]
-        : [];
-    return [
-      svg('polygon', {
-        class: `area series-${number}`,
-        points: `${first},${y(0)} ${points.join(' ')} ${last},${y(0)}`,
-      }),
-      svg('polyline', { class: `line line-${number}`, points: points.join(' ') }),
-      ...alone,
-    ];
-  });
+function bars({ places, series }: SeriesChart, x: X, y: Y): SVGElement[] {
+  const stacked = stack<number, Series>()
+    .keys(series)
+    .value((at, one) => one.values[at] ?? 0)([...places.keys()]);
+  return stacked.flatMap((layer, number) =>
+    layer.flatMap(([low, high], at) =>
+      high > low
+        ? svg('rect', {
+            class: `series-${number % 11}`,
+            x: x(at) ?? 0,
+            y: y(high),
+            width: Math.max(0.6, x.bandwidth()),
+            height: Math.max(0.6, y(low) - y(high)),
+          })
+        : [],
+    ),
+  );
+}
+
+function lines({ series }: SeriesChart, x: X, y: Y): SVGElement[] {
+  const along = (_: number, at: number) => middle(x, at);
+  return series.flatMap(({ values }, number) => [
+    svg('path', { class: `area series-${number}`, d: area<number>(along, y(0), y)(values) }),
+    svg('path', { class: `line line-${number}`, d: line<number>(along, y)(values) }),
+    ...(values.length === 1
+      ? [svg('circle', { class: `series-${number}`, cx: middle(x, 0), cy: y(values[0] ?? 0), r: 4 })]
+      : []),
+  ]);
 }
 
 export function legend(series: { name: string; label?: Node }[]): HTMLElement {

@@ -1,5 +1,7 @@
 /** A timeline: for each row, stretches of time with what held in them. */
 
+import { scaleLinear } from 'd3-scale';
+
 import { h, svg } from '../dom';
 
 export interface Stretch {
@@ -27,22 +29,22 @@ export interface Timeline {
   format: (seconds: number) => string;
 }
 
-const [WIDTH, LEFT, ROW, TOP] = [960, 170, 34, 30];
+const [WIDTH, LEFT, RIGHT, ROW, TOP] = [960, 170, 12, 34, 30];
 
 export function timeline(chart: Timeline): HTMLElement {
   const height = TOP + chart.rows.length * ROW + 8;
   const span = Math.max(0.001, chart.to - chart.from);
-  const x = (seconds: number) => LEFT + ((WIDTH - LEFT - 12) * (seconds - chart.from)) / span;
+  const x = scaleLinear([chart.from, chart.from + span], [LEFT, WIDTH - RIGHT]).clamp(true);
   const marks = [0, 0.25, 0.5, 0.75, 1].map((part) => chart.from + part * span);
   const anchor = (at: number) => (at === 0 ? 'start' : at === marks.length - 1 ? 'end' : 'middle');
   const rows = chart.rows.flatMap((row, at) => [
     svg(
       'text',
       { class: 'row-name', x: 4, y: TOP + at * ROW + 21 },
-      shorten(row.label, 22),
+      shorten(row.label, 20),
       svg('title', null, row.name),
     ),
-    svg('line', { class: 'grid', x1: LEFT, x2: WIDTH - 12, y1: TOP + (at + 1) * ROW, y2: TOP + (at + 1) * ROW }),
+    svg('line', { class: 'grid', x1: LEFT, x2: WIDTH - RIGHT, y1: TOP + (at + 1) * ROW, y2: TOP + (at + 1) * ROW }),
     ...row.stretches.map((stretch) => drawn(stretch, TOP + at * ROW + 5, x, chart)),
   ]);
   const drawing = svg(
@@ -70,15 +72,15 @@ export function timeline(chart: Timeline): HTMLElement {
 }
 
 function drawn(stretch: Stretch, y: number, x: (seconds: number) => number, chart: Timeline): SVGElement {
-  const [from, to] = [Math.max(stretch.from ?? chart.from, chart.from), Math.min(stretch.to ?? chart.to, chart.to)];
-  const width = Math.max(3, x(to) - x(from));
+  const [from, to] = [x(stretch.from ?? chart.from), x(stretch.to ?? chart.to)];
+  const width = Math.max(3, to - from);
   const text = width > stretch.label.length * 8 + 10;
   return svg(
     'g',
     { class: 'stretch' },
     svg('title', null, stretch.tip),
-    svg('rect', { class: `level-${stretch.kind % 6}`, x: x(from), y, width, height: ROW - 10, rx: 3 }),
-    text ? svg('text', { class: `on-level-${stretch.kind % 6}`, x: x(from) + 8, y: y + 16 }, stretch.label) : null,
+    svg('rect', { class: `level-${stretch.kind % 6}`, x: from, y, width, height: ROW - 10, rx: 3 }),
+    text ? svg('text', { class: `on-level-${stretch.kind % 6}`, x: from + 8, y: y + 16 }, stretch.label) : null,
   );
 }
 

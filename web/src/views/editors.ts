@@ -53,7 +53,11 @@ async function load(context: Context, entry: EditorsView): Promise<Shown> {
     return { user: value, changes: number - bad, refused: bad };
   });
   list.sort((a, b) => b.changes - a.changes || b.refused - a.refused || (a.user < b.user ? -1 : 1));
-  const documents = valuesOf(every, document);
+  const documents = valuesOf(every, document).map(([value, number]): [string, number] => [
+    value,
+    number - (refused?.facets[document]?.[value] ?? 0),
+  ]);
+  documents.sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0], 'en', { numeric: true }));
   const groups = only ? [] : documents.slice(0, MOST_GROUPS).map(([value]) => value);
   const authorized = unauthorized ? all(filters, `NOT ${bad}`) : filters;
   const perDocument = await searcher.ask(perValue(groups, document, { index, filters: authorized, facets: [user] }));

@@ -12,13 +12,13 @@ import type { InstantSearch, UiState } from 'instantsearch.js';
 import type { IndexConfig } from '../config';
 import type { Context } from '../context';
 import type { Bounds } from '../counting';
-import { count, fragment, h, plural } from '../dom';
+import { count, fragment, h } from '../dom';
 import { facetOf, isPerson } from '../facets';
 import { MOST_HITS, MOST_VALUES, type Hit } from '../search';
 import { WEEKDAYS } from '../time';
 import { button, capitalized } from '../ui/controls';
-import { table } from '../ui/table';
-import { person, shown } from '../ui/values';
+import { person } from '../ui/values';
+import { recordTable } from './explore_records';
 
 /** `f.user=a,b` in the URL: the values of a facet that are chosen. */
 export function readRefinements(entries: [string, string][]): Record<string, string[]> {
@@ -267,32 +267,7 @@ export class FacetLists {
   private hitsWidget() {
     const make = connectHits<object>(({ items, results }) => {
       this.found = results?.nbHits ?? 0;
-      const list = items as unknown as Hit[];
-      const hidden = new Set([
-        'objectID',
-        '_highlightResult',
-        '_snippetResult',
-        '__position',
-        '__queryID',
-        ...['day', 'hour', 'weekday', 'hour_of_day'].map((bucket) => `${this.index.time}_${bucket}`),
-      ]);
-      const present = new Set(list.flatMap((hit) => Object.keys(hit)).filter((name) => !hidden.has(name)));
-      const first = [this.index.time, 'changed_at', 'op', ...this.index.attributes.map(({ name }) => name)].filter(
-        (name): name is string => name !== undefined && present.has(name),
-      );
-      const names = [...new Set([...first, ...present])];
-      const rows = list.map((hit) => ({
-        id: hit.objectID,
-        cells: names.map((name) => shown(this.context, this.index, name, hit[name])),
-      }));
-      const caption = `${plural(this.found, 'record')}, the newest first; times in ${this.context.zone}`;
-      this.hits.replaceChildren(
-        table(
-          caption,
-          names.map((name) => ({ title: capitalized(name) })),
-          rows,
-        ),
-      );
+      this.hits.replaceChildren(recordTable(this.context, this.index, items as unknown as Hit[], this.found));
     });
     return make({ escapeHTML: false });
   }

@@ -6,7 +6,7 @@ import type { Context } from '../context';
 import { fragment, h, type Child } from '../dom';
 import { attributeOf } from '../facets';
 import { changesDuring, during, heldAt, holdings, type Change, type Holding } from '../history';
-import { precise, readable } from '../time';
+import { onAxis, precise, readable } from '../time';
 import { changeList } from '../ui/changes';
 import { section, table } from '../ui/table';
 import { person, short, time } from '../ui/values';
@@ -31,7 +31,7 @@ export function permissionSection(
   const held = holdings(changes, id, { user, level, document: entry.document, isKey });
   const times = changes.flatMap((change) => change.at ?? []);
   const from = period.from ?? times[0] ?? context.now() - 86_400;
-  const to = Math.max(period.to ?? context.now(), from + 1);
+  const to = Math.max(period.to ?? context.now(), from);
   const levels = [...new Set(held.map((one) => one.level))].sort();
   const inPeriod = during(held, from, to);
   const later = changesDuring(changes, from, to);
@@ -51,7 +51,7 @@ export function permissionSection(
             from,
             to,
             rows: rowsOf(context, inPeriod, levels),
-            format: (moment) => readable(moment, zone).slice(0, 16),
+            format: (moment) => onAxis(moment, zone, to - from),
           }),
           levelLegend(levels),
         ),

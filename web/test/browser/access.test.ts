@@ -8,7 +8,6 @@ import { after, before, test } from 'node:test';
 import type { Page } from 'playwright-core';
 
 import { allExamples } from '../fixture';
-import {} from '../records';
 import { makeRecords } from '../records';
 import { figure, go, settled, skip, Stage } from './stage';
 

@@ -1,20 +1,15 @@
 /** Each thing that can go wrong is told apart, and the page says what to do. */
 
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer as createHttp, type Server } from 'node:http';
-import { createServer as createHttps } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { after, afterEach, before, test } from 'node:test';
 
-import type { Page } from 'playwright-core';
+import type { Page, Route } from 'playwright-core';
 
 import { exampleConfig, securedKey } from '../fixture';
-import {} from '../records';
 import { makeRecords } from '../records';
-import { SEARCH, settled, skip, Stage } from './stage';
+import { figure, SEARCH, settled, skip, Stage } from './stage';
 
 const NOW = Math.floor(Date.now() / 1000);
 
@@ -42,10 +37,9 @@ after(async () => {
 });
 afterEach(() => stage?.closePages());
 
-function listen(server: Server | ReturnType<typeof createHttps>): Promise<string> {
-  const scheme = 'setSecureContext' in server ? 'https' : 'http';
+function listen(server: Server): Promise<string> {
   return new Promise((resolve) =>
-    server.listen(0, '127.0.0.1', () => resolve(`${scheme}://127.0.0.1:${(server.address() as AddressInfo).port}`)),
+    server.listen(0, '127.0.0.1', () => resolve(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)),
   );
 }
 
@@ -125,39 +119,23 @@ test('a host that lets no page read its answers', { skip }, async () => {
   assert.match(text, /Access-Control-Allow-Origin/);
 });
 
-test('a certificate that nobody vouches for', { skip }, async (context) => {
-  const folder = mkdtempSync(`${tmpdir()}/certificate-`);
-  const args = [
-    'req',
-    '-x509',
-    '-newkey',
-    'rsa:2048',
-    '-nodes',
-    '-days',
-    '1',
-    '-subj',
-    '/CN=127.0.0.1',
-    '-keyout',
-    `${folder}/key`,
-    '-out',
-    `${folder}/certificate`,
-  ];
-  if (spawnSync('openssl', args).status !== 0) {
-    context.skip('there is no openssl');
-    return;
-  }
-  const server = createHttps(
-    { key: readFileSync(`${folder}/key`), cert: readFileSync(`${folder}/certificate`) },
-    (_, response) => response.end(),
-  );
-  const { page } = await stage.open(PLACE, { host: await listen(server), wait: false });
-  const [kind, text] = await failure(page);
-  server.closeAllConnections();
-  server.close();
-  rmSync(folder, { recursive: true });
-  assert.equal(kind, 'unreachable');
-  assert.match(text, /certificate/);
-});
+test(
+  'a certificate that nobody vouches for, and over TLS a key that is valid and one that has expired',
+  { skip },
+  async () => {
+    const { page } = await stage.open(PLACE, { host: stage.https, wait: false });
+    const [kind, text] = await failure(page);
+    assert.equal(kind, 'unreachable');
+    assert.match(text, /certificate/);
+    const trusting = { browser: { ignoreHTTPSErrors: true }, host: stage.https };
+    const valid = securedKey(SEARCH, { validUntil: String(NOW + 3600) });
+    const { page: working } = await stage.open(PLACE, { ...trusting, key: valid });
+    assert.equal(await figure(working, 'Accesses'), '50');
+    const expired = securedKey(SEARCH, { validUntil: String(NOW - 60) });
+    const { page: late } = await stage.open(PLACE, { ...trusting, key: expired });
+    assert.equal((await failure(late))[0], 'expired');
+  },
+);
 
 test('a host that the page is not allowed to reach', { skip }, async () => {
   const opened = await stage.open(PLACE, { host: 'http://localhost:9', wait: false });
@@ -188,6 +166,22 @@ test('a configuration that cannot be used, and none at all', { skip }, async () 
     'Activity',
   ]);
   stage.setConfig(exampleConfig('report_workspace'));
+});
+
+test('an answer that takes long is awaited, and what is shown stays until it is there', { skip }, async () => {
+  const { page } = await stage.open(PLACE);
+  const held: Route[] = [];
+  let isHolding = true;
+  await page.route(`${stage.algolia}/**`, (route) => (isHolding ? void held.push(route) : route.continue()));
+  await page.locator('[name=range]').selectOption('365d');
+  await page.locator('.result.waiting[aria-busy=true]').waitFor();
+  assert.equal(await figure(page, 'Accesses'), '50');
+  await page.locator('.top nav a', { hasText: 'Peaks' }).click();
+  await page.getByText('Asking Algolia…').waitFor();
+  isHolding = false;
+  await Promise.all(held.map((route) => route.continue()));
+  await settled(page);
+  assert.equal(await figure(page, 'Records'), '50');
 });
 
 test('nothing found says what to change', { skip }, async () => {

@@ -6,8 +6,10 @@ import { after, before, test } from 'node:test';
 import type { Page } from 'playwright-core';
 
 import { allExamples, who } from '../fixture';
-import { makeRecords, permissions, type Record_, type Records } from '../records';
-import { figure, go, rows, settled, skip, Stage } from './stage';
+import { tally, type Record_, type Records } from '../record';
+import { makeRecords } from '../records';
+import { permissions } from '../workspace_records';
+import { en, figure, go, rows, share, skip, Stage } from './stage';
 
 const NOW = Math.floor(Date.now() / 1000);
 const DAY = 86_400;
@@ -30,17 +32,6 @@ after(async () => {
 });
 
 const of = (index: string) => records[index] ?? [];
-const en = (number: number) => number.toLocaleString('en');
-const share = (part: number, whole: number) =>
-  part === 0 || part === whole ? `${(100 * part) / whole} %` : `${((100 * part) / whole).toFixed(1)} %`;
-
-/** How many of the records have each value, the most frequent first. */
-function tally(list: Record_[], name: string): [string, number][] {
-  const counts = new Map<string, number>();
-  list.forEach((record) => counts.set(String(record[name]), (counts.get(String(record[name])) ?? 0) + 1));
-  return [...counts].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1));
-}
-
 const day = (daysAgo: number) => new Date((NOW - daysAgo * DAY) * 1000).toISOString().slice(0, 10);
 const dayStart = (text: string) => Date.parse(`${text}T00:00:00Z`) / 1000;
 
@@ -289,58 +280,3 @@ test('a control asks again at once, and another index opens the view anew', { sk
   await page.goBack();
   await shows(since('workspace_edit').filter(({ report }) => report === 2).length);
 });
-
-test('explore: any facet over any bucket, and the address is the report', { skip }, async () => {
-  const list = of('workspace_access').filter(({ action }) => action === 'view' || action === 'print');
-  const page = await view('explore?index=workspace_access&group=report&time=month&f.action=view,print');
-  assert.equal(await figure(page, 'Records'), en(list.length));
-  await page.getByText('The numbers as a table').click();
-  const months = [...new Set(list.map((record) => String(record['at_day']).slice(0, 7)))].sort();
-  const reports = tally(list, 'report').map(([report]) => report);
-  const expected = months.map((month) => {
-    const own = list.filter((record) => String(record['at_day']).startsWith(month));
-    return [
-      month,
-      ...reports.map((report) => en(own.filter((record) => String(record['report']) === report).length)),
-      en(own.length),
-    ];
-  });
-  assert.deepEqual(await rows(page, 'Records in each time'), expected);
-  await page.locator('[data-facet="report"][data-key="2"]').click();
-  await page.waitForFunction(() => location.hash.includes('f.report=2'));
-  await settled(page);
-  const hash = await page.evaluate(() => location.hash);
-  assert.ok(!hash.includes('key='), 'an address can be shared');
-  const two = list.filter(({ report }) => report === 2);
-  assert.equal(await figure(page, 'Records'), en(two.length));
-  const again = (await stage.open(hash.slice(2))).page;
-  assert.equal(await figure(again, 'Records'), en(two.length));
-  const hits = await rows(again, 'the newest first');
-  assert.equal(hits.length, Math.min(20, two.length));
-});
-
-test(
-  'explore: values without time, text, an index that no configuration names, and where answers end',
-  { skip },
-  async () => {
-    const page = await view('explore?index=analytics_event&group=user_id&time=none');
-    const text = (await page.locator('.bounds').textContent()) ?? '';
-    assert.match(text, /lists 1,000 values of “user_id” at most/);
-    assert.match(text, /Of 6,000 records, Algolia shows the newest 1,000/);
-    const found = await view('explore?index=scraped_raw_post&q=harbour&time=none');
-    const matching = of('scraped_raw_post').filter((record) => JSON.stringify([record['body']]).includes('harbour'));
-    assert.equal(await figure(found, 'Records'), en(matching.length));
-    stage.setConfig(undefined);
-    const unknown = (await stage.open('explore?indices=workspace_access&index=workspace_access&time=weekday')).page;
-    await unknown.getByText('The numbers as a table').click();
-    const weekdays = await rows(unknown, 'Records in each time');
-    assert.deepEqual(
-      weekdays.map(([name, number]) => [name, number]),
-      ['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'].map((name) => [
-        name,
-        en(of('workspace_access').filter((record) => record['at_weekday'] === name).length),
-      ]),
-    );
-    stage.setConfig(allExamples());
-  },
-);

@@ -170,3 +170,15 @@ test('the key is in no address, and in no request but those to Algolia', { skip 
   await page.getByLabel('Search key').waitFor();
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
 });
+
+test('what is behind # reaches no server, but for what is asked of Algolia', { skip }, async () => {
+  const opened = await stage.open('explore?index=workspace_access&f.action=print&note=stays-in-the-browser');
+  const { page } = opened;
+  await go(page, 'access?index=workspace_access&note=stays-in-the-browser');
+  await page.reload();
+  await settled(page);
+  assert.ok((await page.evaluate(() => location.href)).includes('stays-in-the-browser'));
+  const all = sent(opened);
+  assert.ok(!all.includes('stays-in-the-browser') && !all.includes('#'), 'no address, header or body has it');
+  assert.ok(opened.requests.every((request) => request.url().startsWith(stage.algolia) || !request.postData()));
+});

@@ -1,9 +1,7 @@
 /** A browser, the page, and the stand-in for Algolia with records in it. */
 
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 import assert from 'node:assert/strict';
@@ -12,7 +10,7 @@ import { chromium, type Browser, type BrowserContextOptions, type Page, type Req
 
 import type { IndexConfig, PageConfig } from '../../src/config';
 import { settingsOf } from '../fixture';
-import { type Records } from '../records';
+import type { Records } from '../record';
 
 export const APP = 'STANDIN';
 export const ADMIN = 'the-admin-key-of-the-tests';
@@ -28,6 +26,8 @@ export interface Opened {
 
 export class Stage {
   readonly opened: Opened[] = [];
+  /** The stand-in's address over TLS, whose certificate no browser knows. */
+  https = '';
 
   private constructor(
     readonly algolia: string,
@@ -37,31 +37,41 @@ export class Stage {
     readonly setConfig: (config: PageConfig | string | undefined) => void,
   ) {}
 
+  /** A page over a stand-in of its own. */
   static async start(config: PageConfig | undefined, hosts?: string[]): Promise<Stage> {
-    const folder = process.env['WEB_FOLDER'] as string;
     const standin = spawn(process.env['STANDIN'] as string, [
       '--detached',
+      '--https',
       '--key',
       ADMIN,
       '--key',
       `${SEARCH}:search`,
     ]);
-    const algolia = await firstLine(standin);
-    const root = mkdtempSync(`${tmpdir()}/audit-page-`);
-    const { buildPage } = (await import(pathToFileURL(`${folder}/build.mjs`).href)) as {
-      buildPage: (out: string, hosts: string[]) => Promise<void>;
-    };
+    const [algolia = '', https = ''] = await firstLines(standin, 2);
+    const stage = await Stage.over(algolia, config, hosts ?? [algolia], () => standin.kill());
+    stage.https = https;
+    return stage;
+  }
+
+  /** A page over what others have started. */
+  static async over(
+    algolia: string,
+    config: PageConfig | undefined,
+    hosts = [algolia],
+    stop: () => void = () => undefined,
+  ): Promise<Stage> {
+    const folder = process.env['WEB_FOLDER'] as string;
     const { servePage } = (await import(pathToFileURL(`${folder}/serve.mjs`).href)) as {
-      servePage: (root: string, config: () => string) => import('node:http').Server;
+      servePage: (root: string, config: () => string, hosts: string[]) => import('node:http').Server;
     };
-    await buildPage(root, hosts ?? [algolia]);
     let served: PageConfig | string | undefined = config;
-    const server = servePage(root, () => {
+    const makeConfig = () => {
       if (served === undefined) {
         throw new Error('no configuration');
       }
       return typeof served === 'string' ? served : JSON.stringify(served);
-    });
+    };
+    const server = servePage(process.env['PAGE_FOLDER'] as string, makeConfig, hosts);
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
     const browser = await chromium.launch({
@@ -80,8 +90,7 @@ export class Stage {
       await browser.close();
       server.closeAllConnections();
       server.close();
-      standin.kill();
-      rmSync(root, { recursive: true, force: true });
+      stop();
     };
     return new Stage(algolia, url, browser, end, (next) => (served = next));
   }
@@ -114,7 +123,7 @@ export class Stage {
   /** A new tab of a new person. */
   async open(
     place: string,
-    options: { key?: string; host?: string; browser?: BrowserContextOptions; wait?: boolean } = {},
+    options: { key?: string; host?: string; browser?: BrowserContextOptions; wait?: boolean; clock?: boolean } = {},
   ): Promise<Opened> {
     const context = await this.browser.newContext({
       viewport: { width: 1280, height: 900 },
@@ -122,6 +131,9 @@ export class Stage {
       ...options.browser,
     });
     const page = await context.newPage();
+    if (options.clock) {
+      await page.clock.install();
+    }
     const opened: Opened = { page, requests: [], problems: [] };
     page.on('request', (request) => opened.requests.push(request));
     page.on('pageerror', (error) => opened.problems.push(`error: ${error.message}`));
@@ -131,7 +143,7 @@ export class Stage {
       }
     });
     // A machine may have other work: what is slow is no failure, but where a test says so.
-    page.setDefaultTimeout(60_000);
+    page.setDefaultTimeout(120_000);
     this.opened.push(opened);
     const params = new URLSearchParams({
       app: APP,
@@ -163,14 +175,13 @@ export class Stage {
   }
 }
 
-/** Resolves when the view shows an answer. */
+/** Resolves when the view shows an answer, or a failure after which it does not ask again by itself. */
 export async function settled(page: Page): Promise<void> {
-  await page.waitForFunction(() => {
+  const final = '.foot, .failure:not([data-kind="unreachable"], [data-kind="busy"])';
+  await page.waitForFunction((wanted) => {
     const result = document.querySelector('.result');
-    return (
-      result !== null && result.getAttribute('aria-busy') !== 'true' && result.querySelector('.foot, .failure') !== null
-    );
-  });
+    return result !== null && result.getAttribute('aria-busy') !== 'true' && result.querySelector(wanted) !== null;
+  }, final);
 }
 
 /** Follows a link within the page, and waits for the answer. */
@@ -185,6 +196,11 @@ export async function go(page: Page, place: string): Promise<void> {
   );
   await settled(page);
 }
+
+/** Numbers as the page writes them. */
+export const en = (number: number) => number.toLocaleString('en');
+export const share = (part: number, whole: number) =>
+  part === 0 || part === whole ? `${(100 * part) / whole} %` : `${((100 * part) / whole).toFixed(1)} %`;
 
 /** What a figure says. */
 export async function figure(page: Page, name: string): Promise<string> {
@@ -209,9 +225,14 @@ export async function rows(page: Page, caption: string): Promise<string[][]> {
     );
 }
 
-function firstLine(process_: ChildProcess): Promise<string> {
+function firstLines(process_: ChildProcess, count: number): Promise<string[]> {
   return new Promise((resolve, reject) => {
-    createInterface({ input: process_.stdout as NodeJS.ReadableStream }).once('line', resolve);
+    const lines: string[] = [];
+    createInterface({ input: process_.stdout as NodeJS.ReadableStream }).on('line', (line) => {
+      if (lines.push(line) === count) {
+        resolve(lines);
+      }
+    });
     process_.once('error', reject);
     process_.once('exit', (code) => reject(new Error(`the stand-in ended: ${code}`)));
   });

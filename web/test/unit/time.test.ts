@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { compact } from '../../src/charts/heat';
-import { labelled, shade, ticks } from '../../src/charts/scale';
+import { labelled, shade } from '../../src/charts/scale';
 import { Bounds, slicesOf } from '../../src/counting';
 import { all, any, is, number, within } from '../../src/filters';
-import { duration, parseEnd, parseStamp, precise, spanOf, stamp, weekdayOf, daysBetween } from '../../src/time';
+import { duration, parseEnd, parseStamp, precise, spanOf, stamp, weekdayOf, daysBetween, onAxis } from '../../src/time';
 import { merge, placesOf } from '../../src/views/grouping';
 
 const BERLIN = 'Europe/Berlin';
@@ -104,10 +104,7 @@ test('bounds are said once each', () => {
   );
 });
 
-test('charts have round ticks and readable numbers', () => {
-  assert.deepEqual(ticks(60), [0, 20, 40, 60]);
-  assert.deepEqual(ticks(3), [0, 1, 2, 3]);
-  assert.deepEqual(ticks(0), [0, 1]);
+test('charts have room for their labels, and readable numbers', () => {
   assert.deepEqual(labelled(10, 3), [0, 4, 8]);
   assert.deepEqual(
     [0, 1, 50, 100].map((value) => shade(value, 100)),
@@ -115,4 +112,12 @@ test('charts have round ticks and readable numbers', () => {
   );
   assert.deepEqual([0, 7, 999, 1234, 99_999, 1_250_000].map(compact), ['', '7', '999', '1.2k', '100k', '1.3M']);
   assert.deepEqual([0.5, 59, 7200, 86_400 * 3].map(duration), ['500 ms', '59 s', '2 h', '3 days']);
+});
+
+test('marks of an axis are told apart, whether it spans milliseconds or months', () => {
+  const at = Date.parse('2026-11-20T13:05:09.250Z') / 1000;
+  assert.deepEqual(
+    [0.02, 60, 86_400].map((span) => onAxis(at, 'UTC', span)),
+    ['13:05:09.250', '13:05:09', '2026-11-20 13:05'],
+  );
 });

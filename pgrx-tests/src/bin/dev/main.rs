@@ -1,5 +1,6 @@
 //! The developer's commands, which cargo's aliases run: `cargo verify`, `cargo demo`, `cargo measure`.
 
+mod apt;
 mod demo;
 mod interrupt;
 mod measure;

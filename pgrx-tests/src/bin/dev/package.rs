@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
 
-use crate::provision::prepare_downloads;
+use crate::apt::prepare_downloads;
 use crate::waiting::{self, OFTEN};
 
 /// Nothing takes longer than this.

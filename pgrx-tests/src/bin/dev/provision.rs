@@ -1,5 +1,5 @@
 //! Makes sure that PostgreSQL, its headers, a C compiler, libclang, rustfmt and clippy are installed, and Python where
-//! the official Algolia client is run.
+//! the official Algolia client is run. What the audit page needs is apart, because the rest does without it.
 //!
 //! On Debian and its derivatives, as root or with a sudo that needs no password, it installs what is missing.
 //! Elsewhere, it names what is missing and the command to install it. The installation does not create or start a
@@ -11,36 +11,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{ensure, Context, Result};
-use nix::unistd::geteuid;
+use anyhow::{ensure, Result};
 
 use audit_algolia_tests::cargo;
+use audit_algolia_tests::page;
 use audit_algolia_tests::server::PgConfig;
 
-/// Installs `$@` without creating a cluster for a new version of PostgreSQL.
-const APT: &str = r#"
-set -e
-folder=/etc/postgresql-common/createcluster.d
-made=$(for one in /etc/postgresql-common "$folder"; do [ -d "$one" ] || echo "$one"; done)
-mkdir -p "$folder"
-drop_in=$(mktemp "$folder/audit-algolia-XXXXXX.conf")
-chmod 644 "$drop_in"
-clean() {
-    rm -f "$drop_in"
-    # A folder that a package has brought meanwhile is the package's, also when it is empty.
-    for one in $(echo "$made" | tac); do
-        dpkg -S "$one" > /dev/null 2>&1 || rmdir "$one" 2> /dev/null || true
-    done
-}
-trap clean EXIT
-trap 'exit 130' HUP INT TERM
-echo 'create_main_cluster = false' > "$drop_in"
-export DEBIAN_FRONTEND=noninteractive
-apt-get install -y -qq --no-install-recommends "$@" > "$drop_in.log" 2>&1 < /dev/null || {
-    cat "$drop_in.log" >&2; rm -f "$drop_in.log"; exit 1
-}
-rm -f "$drop_in.log"
-"#;
+use crate::apt::{self, on_path};
 
 /// What is missing and cannot be installed, with the command to install it.
 #[derive(Debug)]
@@ -69,23 +46,48 @@ pub(crate) fn provision(purpose: Purpose) -> Result<PgConfig> {
     let lacks = lacks(purpose);
     if !lacks.is_empty() {
         let names: Vec<&str> = lacks.iter().map(|lack| lack.name).collect();
-        let Some(root) = apt_as_root() else {
+        let Some(root) = apt::for_postgresql() else {
             return Err(Missing(advice(&names)).into());
         };
-        ensure!(apt_has_lists(root)?, "apt-get update failed");
         let packages: Vec<String> = lacks.iter().flat_map(|lack| (lack.packages)()).collect();
-        println!("installing {}", packages.join(" "));
-        if !install(root, &packages)? {
-            println!("once more, with new package lists");
-            root_runs(root, "apt-get", &["update", "-qq"])?;
-            ensure!(install(root, &packages)?, "apt-get could not install {}", packages.join(" "));
-        }
+        apt::install(root, &packages)?;
     }
     let still: Vec<&str> = self::lacks(purpose).iter().map(|lack| lack.name).collect();
     if !still.is_empty() {
         return Err(Missing(advice(&still)).into());
     }
     PgConfig::find()
+}
+
+/// What the audit page is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ForPage {
+    /// Show it.
+    Building,
+    /// Run its tests in a browser.
+    Testing,
+}
+
+/// Installs what the audit page takes and is missing, if that can be done here. The rest of the project does without.
+///
+/// # Errors
+/// What is missing, why, and how it is got.
+pub(crate) fn provision_page(purpose: ForPage) -> Result<(), Missing> {
+    let lacks = || page::lacks(purpose == ForPage::Testing);
+    let missing = lacks();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if let Some(root) = apt::root() {
+        let packages: Vec<String> = missing.iter().map(|lack| lack.package().to_owned()).collect();
+        if let Err(error) = apt::install(root, &packages) {
+            return Err(Missing(format!("{}; {error:#}", page::advice(&missing))));
+        }
+    }
+    match lacks() {
+        still if still.is_empty() => Ok(()),
+        still => Err(Missing(page::advice(&still))),
+    }
 }
 
 /// Something that is missing, and the Debian packages that contain it.
@@ -192,65 +194,6 @@ fn holds_libclang(folder: &Path) -> bool {
             && (name.contains(".so") || name.ends_with(".dylib"))
             && entry.path().exists()
     })
-}
-
-fn on_path(name: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(name).is_file())
-}
-
-/// How to become root.
-#[derive(Clone, Copy)]
-enum Root {
-    Is,
-    Sudo,
-}
-
-fn apt_as_root() -> Option<Root> {
-    // A pg_config in another place than Debian's belongs to a PostgreSQL that apt does not know.
-    let foreign = env::var("PG_CONFIG").is_ok_and(|path| !path.is_empty() && !path.starts_with("/usr/"));
-    if foreign || !on_path("apt-get") || !Path::new("/etc/debian_version").exists() {
-        return None;
-    }
-    if geteuid().is_root() {
-        return Some(Root::Is);
-    }
-    let sudo = Command::new("sudo").args(["-n", "true"]).stdin(Stdio::null()).stderr(Stdio::null()).status();
-    sudo.is_ok_and(|status| status.success()).then_some(Root::Sudo)
-}
-
-/// Whether apt knows any packages, if necessary after an update.
-fn apt_has_lists(root: Root) -> Result<bool> {
-    let output = Command::new("apt-cache").args(["policy", "postgresql-common"]).output();
-    let known = output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("Candidate: "));
-    Ok(known || root_runs(root, "apt-get", &["update", "-qq"])?)
-}
-
-/// Makes sure that packages can be downloaded. Needs root only if apt's lists are missing.
-pub(crate) fn prepare_downloads() -> Result<()> {
-    let root = apt_as_root().context("no Debian's PostgreSQL, or neither root nor sudo")?;
-    ensure!(apt_has_lists(root)?, "apt-get update failed");
-    Ok(())
-}
-
-fn install(root: Root, packages: &[String]) -> Result<bool> {
-    let mut arguments = vec!["-c", APT, "apt"];
-    arguments.extend(packages.iter().map(String::as_str));
-    root_runs(root, "bash", &arguments)
-}
-
-fn root_runs(root: Root, program: &str, arguments: &[&str]) -> Result<bool> {
-    let mut command = match root {
-        Root::Is => Command::new(program),
-        Root::Sudo => {
-            let mut sudo = Command::new("sudo");
-            sudo.args(["-n", program]);
-            sudo
-        }
-    };
-    let status =
-        command.args(arguments).status().with_context(|| format!("{program} could not be started"))?;
-    Ok(status.success())
 }
 
 fn advice(missing: &[&str]) -> String {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{ensure, Context, Result};
 
-use crate::provision::prepare_downloads;
+use crate::apt::prepare_downloads;
 
 /// Downloads the source with the hash `$1` into the folder `$2`, builds it with the tools in `$4`, and installs it in the
 /// server `$3`. apt uses separate lists, so that those of the machine do not change.

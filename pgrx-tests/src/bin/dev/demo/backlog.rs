@@ -7,11 +7,10 @@ use anyhow::{bail, ensure, Context, Result};
 
 use audit_algolia_tests::history::Change;
 use audit_algolia_tests::standin::Arrival;
-use audit_algolia_tests::workload;
+use audit_algolia_tests::workload::{self, TABLE};
 
 use super::environment::Environment;
 use super::status;
-use super::table::TABLE;
 use crate::screen::{grouped, table, Bar};
 use crate::waiting;
 

@@ -10,10 +10,9 @@ use audit_algolia_tests::cargo::Profile;
 use audit_algolia_tests::server::{Cluster, Installation, INSTALLATION_VARIABLE};
 use audit_algolia_tests::stage::Stage;
 use audit_algolia_tests::standin::{ApiKey, Standin, APP_ID};
-use audit_algolia_tests::workload;
+use audit_algolia_tests::workload::{self, TABLE, WATCH};
 
-use super::search::{Search, SEARCH_KEY};
-use super::table::{TABLE, WATCH};
+use super::search::{Search, PARENT_KEY, SEARCH_KEY};
 use crate::provision::{provision, Purpose};
 use crate::screen::while_waiting;
 use crate::waiting::{self, OFTEN};
@@ -41,6 +40,7 @@ impl Environment {
         let builder = Stage::builder()
             .standin(|standin| {
                 standin.keys.push(ApiKey::new(SEARCH_KEY, &["search"]).on(&[TABLE]));
+                standin.keys.push(ApiKey::new(PARENT_KEY, &["search"]));
                 standin.latency = LATENCY;
             })
             .installation(Arc::new(installation))
@@ -99,7 +99,7 @@ impl Environment {
             println!("     -H 'x-algolia-application-id: {APP_ID}' -H 'x-algolia-api-key: {SEARCH_KEY}' \\");
             println!("     -d '{body}'");
         };
-        screen::heading(7, "Go on yourself");
+        screen::heading(8, "Go on yourself");
         println!("{}\n", self.cluster.psql("postgres"));
         println!("  SELECT * FROM audit_algolia.queue_stats() \\gx");
         println!("  SELECT * FROM audit_algolia.preview('document_changes', 3);");

@@ -7,17 +7,17 @@
 mod analyst;
 mod backlog;
 mod environment;
+mod page;
 mod proof;
 mod search;
 mod status;
-mod table;
 
 use anyhow::Result;
 
 use audit_algolia_tests::history::{self, Change};
+use audit_algolia_tests::workload::WATCH;
 
 use self::environment::Environment;
-use self::table::WATCH;
 use crate::interrupt::{self, Interrupted};
 use crate::screen::{grouped, heading, wrapped};
 
@@ -76,10 +76,17 @@ fn play(env: &mut Environment, changes: &[Change], keep: bool) -> Result<()> {
 
     heading(6, "Everything arrived, and nothing that should not");
     let rows = proof::check(env)?;
+    interrupt::check()?;
+
+    heading(7, "The audit page: what analysts and auditors look at");
+    let page = page::serve(env)?;
+    interrupt::check()?;
 
     println!("\n{} changes delivered; the demo is complete.", grouped(rows));
-    if keep {
-        env.stay()?;
+    match (keep, page) {
+        (true, _page) => env.stay()?,
+        (false, Some(_)) => println!("The page has ended with it; cargo demo --keep leaves it there."),
+        (false, None) => {}
     }
     Ok(())
 }

@@ -5,9 +5,10 @@ use std::collections::{BTreeSet, HashSet};
 use anyhow::{ensure, Result};
 use serde_json::Value;
 
+use audit_algolia_tests::workload::TABLE;
+
 use super::environment::Environment;
 use super::status;
-use super::table::TABLE;
 use crate::screen::{grouped, wrapped};
 
 /// Prints rows and, below each, its record in Algolia.

@@ -6,11 +6,13 @@ use anyhow::{bail, Context, Result};
 use serde_json::{json, Value};
 
 use audit_algolia_tests::standin::APP_ID;
-
-use super::table::TABLE;
+use audit_algolia_tests::workload::TABLE;
 
 /// A key that can search one index and do nothing else.
 pub(super) const SEARCH_KEY: &str = "search-key-of-an-analyst";
+
+/// A key that can search every index. The page gets a secured key that is made from it.
+pub(super) const PARENT_KEY: &str = "search-key-of-the-page";
 
 /// A client with that key.
 pub(super) struct Search {
@@ -59,6 +61,11 @@ impl Search {
         let answer = self.send("POST", "*/queries", &json!({"requests": requests}))?;
         let results = answer["results"].as_array().context("no results came back")?;
         Ok(results.iter().map(|one| one["nbHits"].as_u64().unwrap_or(0)).collect())
+    }
+
+    /// Fetches what a web server has at an address.
+    pub(super) fn get(&self, url: &str) -> Result<String> {
+        Ok(self.agent.get(url).call()?.body_mut().read_to_string()?)
     }
 
     /// Tries to write with the key, and returns the status and text of the answer.

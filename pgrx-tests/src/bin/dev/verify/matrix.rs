@@ -9,7 +9,7 @@ use super::tally::Tally;
 pub(super) struct Matrix(Vec<(String, String, Cell)>);
 
 /// The results of one suite on one version.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Cell {
     pub(super) seen: Tally,
     pub(super) took: Duration,
@@ -36,7 +36,7 @@ impl Matrix {
         let sums = versions.iter().map(|version| {
             let mut sum = Cell { seen: Tally::default(), took: Duration::ZERO };
             for (_, _, cell) in self.0.iter().filter(|(v, ..)| v == version) {
-                sum.seen.add(cell.seen);
+                sum.seen.add(&cell.seen);
                 sum.took += cell.took;
             }
             sum.text()
@@ -47,7 +47,7 @@ impl Matrix {
 }
 
 impl Cell {
-    fn text(self) -> String {
+    fn text(&self) -> String {
         let failed = match self.seen.failed {
             0 => String::new(),
             failed => format!(", **{failed} failed**"),
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn suites_are_lines_and_versions_are_columns() {
         let cell = |passed, failed, seconds| Cell {
-            seen: Tally { passed, failed },
+            seen: Tally { passed, failed, ..Tally::default() },
             took: Duration::from_secs(seconds),
         };
         let mut matrix = Matrix::default();

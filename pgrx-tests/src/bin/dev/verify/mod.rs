@@ -14,7 +14,7 @@ use audit_algolia_tests::server::PgConfig;
 use self::matrix::Matrix;
 use self::servers::{Server, Suites};
 use self::tally::{begin, Tally};
-use crate::provision::{provision, Purpose};
+use crate::provision::{provision, provision_page, ForPage, Purpose};
 use crate::releases;
 
 #[derive(clap::Args)]
@@ -41,13 +41,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let started = begin("provision");
     let pg = provision(Purpose::ServeAndCompare)?;
     println!("PostgreSQL {} at {}", pg.version(), pg.path().display());
+    let is_chaos = arguments.soak.is_some() || arguments.seed.is_some();
+    if let (false, Err(missing)) = (is_chaos, provision_page(ForPage::Testing)) {
+        println!("without the audit page: {missing}");
+    }
     tally.step(started, true);
-    if arguments.soak.is_some() || arguments.seed.is_some() {
+    if is_chaos {
         chaos_runs::run(&pg, arguments.soak, arguments.seed, &mut tally)?;
     } else {
         tests(pg, &versions, arguments, &mut tally)?;
     }
-    println!("{} passed, {} failed", tally.passed, tally.failed);
+    tally.print();
     Ok(tally.failed == 0)
 }
 

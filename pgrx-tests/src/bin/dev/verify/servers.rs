@@ -16,7 +16,8 @@ use super::tally::{begin, Tally};
 use super::warnings;
 
 /// Tests that start no server, or none of a chosen version.
-const WITHOUT_SERVER: [&str; 10] = [
+const WITHOUT_SERVER: [&str; 11] = [
+    "audit_page",
     "demo",
     "harness",
     "licences",

@@ -1,16 +1,20 @@
 //! Runs steps and tests, and counts how many have passed.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-/// How many tests have passed and failed so far. A step that is not a test counts as one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How many tests have passed and failed so far, and how many could not be run. A step that is not a test counts as one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) passed: u64,
     pub(super) failed: u64,
+    pub(super) skipped: u64,
+    /// Why tests were skipped, in their own words.
+    pub(super) reasons: BTreeSet<String>,
 }
 
 /// Announces a step.
@@ -52,14 +56,26 @@ impl Tally {
         if !succeeded && seen.failed == 0 {
             seen.failed = 1;
         }
-        self.add(seen);
+        self.add(&seen);
         end(started, succeeded);
         seen
     }
 
-    pub(super) fn add(&mut self, other: Tally) {
+    pub(super) fn add(&mut self, other: &Tally) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.reasons.extend(other.reasons.iter().cloned());
+    }
+
+    /// Prints the last lines: why tests were skipped, and the counts.
+    pub(super) fn print(&self) {
+        self.reasons.iter().for_each(|reason| println!("{reason}"));
+        print!("{} passed, {} failed", self.passed, self.failed);
+        match self.skipped {
+            0 => println!(),
+            skipped => println!(", {skipped} skipped"),
+        }
     }
 
     fn watch(&mut self, command: &mut Command) -> Result<bool> {
@@ -75,8 +91,12 @@ impl Tally {
         Ok(child.wait()?.success())
     }
 
-    /// Adds the counts of a line such as `test result: ok. 3 passed; 0 failed; …`.
+    /// Adds the counts of a line such as `test result: ok. 3 passed; 0 failed; …`, or the reason of one that begins with
+    /// `skipped: `.
     fn count(&mut self, line: &str) {
+        if line.starts_with("skipped: ") {
+            self.reasons.insert(line.to_owned());
+        }
         let Some(result) = line.strip_prefix("test result: ") else {
             return;
         };
@@ -86,6 +106,7 @@ impl Tally {
         };
         self.passed += number(" passed");
         self.failed += number(" failed");
+        self.skipped += number(" ignored");
     }
 }
 
@@ -104,18 +125,20 @@ mod tests {
         for line in [
             "test one ... ok",
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.18s",
+            "skipped: the one; nobody knows why",
             "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 9 filtered out; finished in 1.00s",
             "a test result: ok. 5 passed",
         ] {
             tally.count(line);
         }
-        assert_eq!(tally, Tally { passed: 15, failed: 2 });
+        let reasons = BTreeSet::from(["skipped: the one; nobody knows why".to_owned()]);
+        assert_eq!(tally, Tally { passed: 15, failed: 2, skipped: 1, reasons });
     }
 
     #[test]
     fn a_run_that_dies_is_one_failure() {
         let mut tally = Tally::default();
         tally.test("nothing", Command::new("sh").args(["-c", "exit 3"]));
-        assert_eq!(tally, Tally { passed: 0, failed: 1 });
+        assert_eq!(tally, Tally { failed: 1, ..Tally::default() });
     }
 }
