@@ -36,6 +36,7 @@ mod shmem;
 mod shortage;
 mod subtransaction;
 mod text_datum;
+mod version;
 mod wait_set;
 mod worker;
 mod xact;

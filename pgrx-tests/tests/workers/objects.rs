@@ -162,6 +162,49 @@ fn objects_of_another_version_are_left_alone_until_they_are_updated() {
 }
 
 #[test]
+fn functions_refuse_to_use_objects_of_another_version_and_say_what_to_do() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = staged(&stage, "log");
+    wait_for_state(&mut db, "log", "idle");
+    set_version(&mut db, "0.0.1");
+    for call in [
+        "watch('log', 'other', columns => '{note}')",
+        "unwatch('log')",
+        "preview('log')",
+        "backfill('log')",
+        "cancel_backfill('log')",
+        "reconcile('log')",
+        "activity('log', now())",
+        "pause()",
+        "resume()",
+        "flush()",
+        "redrive()",
+        "discard()",
+        "index_settings('log')",
+        "configure_index('log')",
+        "page_config()",
+    ] {
+        let error = db.batch_execute(&format!("select * from audit_algolia.{call}")).unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code().code(), "55000", "{call}: {error}");
+        assert!(error.message().ends_with("the extension 0.0.1"), "{call}: {error}");
+        assert!(error.hint().unwrap().contains("ALTER EXTENSION audit_algolia UPDATE"), "{call}: {error}");
+    }
+    insert(&mut db, "log", 1..=3);
+    let Queue { state, last_error, queued, .. } = queue(&mut db, "log");
+    assert_eq!((&*state, queued), ("no worker", 3));
+    assert!(last_error.contains("the extension 0.0.1"), "{last_error}");
+    db.batch_execute(
+        "select audit_algolia.worker_stats(), audit_algolia.metrics(), audit_algolia.pseudonym('x')",
+    )
+    .unwrap();
+    set_version(&mut db, env!("CARGO_PKG_VERSION"));
+    stage.wait_for_records("log", 3);
+    wait_for_state(&mut db, "log", "idle");
+    db.batch_execute("select audit_algolia.pause()").unwrap();
+}
+
+#[test]
 fn rows_that_come_back_while_the_objects_are_of_another_version_stay_in_the_queue() {
     let stage = Stage::builder().setting("audit_algolia.max_record_bytes", "1000B").start().unwrap();
     let mut db = staged(&stage, "log");

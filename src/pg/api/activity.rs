@@ -6,7 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::arguments::text;
-use super::{as_owner, caller, no_such_table, no_table};
+use super::{as_owner, caller, no_such_table, no_table, refuse_other_version};
 use crate::pg::latest_snapshot::{first_row, ResultRow};
 use crate::pg::report::{reported, sql_error, SqlError, SqlResult};
 use crate::pg::rules::column_is_gone;
@@ -26,6 +26,7 @@ fn activity(
     TableIterator<'static, (name!(action, Option<String>), name!(events, i64), name!(unique_actors, i64))>,
     ErrorReport,
 > {
+    refuse_other_version()?;
     let rows = Period::new(at, span).and_then(|window| {
         let (actor_column, action_column) =
             (text("actor_column", actor_column)?, text("action_column", action_column)?);

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::attached_partitions::restart;
 use super::sources::{self, fitting, snapshot_boundary_of, sources_of};
-use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
+use super::{as_owner, caller, refuse_other_version, refuse_read_only, warn_unless_preloaded, Table};
 use crate::backfill::SnapshotBoundary;
 use crate::pg::backfill::{check, lock_against_writers, take, Bounds, OwnRows};
 use crate::pg::report::{reported, sql_error, SqlError, SqlResult};
@@ -32,6 +32,7 @@ fn backfill(
 ) -> Result<(), ErrorReport> {
     let caller = caller();
     refuse_read_only(c"audit_algolia.backfill()");
+    refuse_other_version()?;
     let range = HistoryRange { since, until, rows_per_second };
     reported(as_owner(|| {
         range.check()?;
@@ -144,6 +145,7 @@ fn ask(
 fn cancel_backfill(source: Option<pg_sys::Oid>) -> Result<(), ErrorReport> {
     let caller = caller();
     refuse_read_only(c"audit_algolia.cancel_backfill()");
+    refuse_other_version()?;
     reported(as_owner(|| {
         let table = Table::of(source, caller)?;
         for (id, _) in sources_of(&table, None)? {

@@ -4,7 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::arguments::text;
-use super::{my_database, no_such_index, refuse_read_only};
+use super::{my_database, no_such_index, refuse_other_version, refuse_read_only};
 use crate::pg::clock::now;
 use crate::pg::encoding::utf8;
 use crate::pg::report::{reported, SqlResult};
@@ -14,12 +14,14 @@ use crate::pg::{shmem, xact};
 #[pg_extern(sql = false)]
 fn pause(index_name: Option<&str>) -> Result<(), ErrorReport> {
     refuse_read_only(c"audit_algolia.pause()");
+    refuse_other_version()?;
     reported(set_paused(true, index_name).map(drop))
 }
 
 #[pg_extern(sql = false)]
 fn resume(index_name: Option<&str>) -> Result<(), ErrorReport> {
     refuse_read_only(c"audit_algolia.resume()");
+    refuse_other_version()?;
     reported(set_paused(false, index_name).map(|indices| {
         if let Some(mut shared_state) = shmem::shared_state() {
             for index in indices {

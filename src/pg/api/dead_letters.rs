@@ -7,7 +7,7 @@ use pgrx::AnyArray;
 
 use super::arguments::text;
 use super::settings::want;
-use super::{no_such_index, refuse_read_only};
+use super::{no_such_index, refuse_other_version, refuse_read_only};
 use crate::id_ranges::IdRanges;
 use crate::pg::capture::next_id;
 use crate::pg::owner::extension_objects;
@@ -20,12 +20,14 @@ const CHUNK: i64 = 1000;
 #[pg_extern(sql = false)]
 fn redrive(index_name: Option<&str>, ids: Option<AnyArray>) -> Result<i64, ErrorReport> {
     refuse_read_only(c"audit_algolia.redrive()");
+    refuse_other_version()?;
     reported(put_back(index_name, ids))
 }
 
 #[pg_extern(sql = false)]
 fn discard(index_name: Option<&str>, ids: Option<AnyArray>) -> Result<i64, ErrorReport> {
     refuse_read_only(c"audit_algolia.discard()");
+    refuse_other_version()?;
     reported(delete(index_name, ids))
 }
 

@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::{indices, my_database};
+use super::{indices, my_database, refuse_other_version};
 use crate::id_ranges::Span;
 use crate::pg::report::{reported, sql_error, SqlResult};
 use crate::pg::{shmem, xact};
@@ -19,6 +19,7 @@ const LOOK_THROUGH_EVERY: Duration = Duration::from_millis(500);
 
 #[pg_extern(sql = false)]
 fn flush(max_wait: Option<Interval>) -> Result<bool, ErrorReport> {
+    refuse_other_version()?;
     reported(wait_for_empty(max_wait))
 }
 

@@ -31,6 +31,7 @@ pub(super) use outdated_triggers::replace_outdated_triggers;
 use std::cell::Cell;
 
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::backfill::lock_tree;
@@ -38,8 +39,9 @@ use super::databases::my_database;
 use super::hypertables::{self, is_hypertable};
 use super::latest_snapshot::first_row;
 use super::owner::{as_user, extension_objects};
-use super::report::{sql_error, SqlError, SqlResult};
+use super::report::{reported, sql_error, SqlError, SqlResult};
 use super::shmem;
+use super::version::VersionMismatch;
 
 /// The user whose rights decide what may be done to a table. The functions that ask for it are not security definers:
 /// inside a security definer, the caller is not known, and the session's user may be another.
@@ -57,6 +59,11 @@ fn as_owner<T>(work: impl FnOnce() -> SqlResult<T>) -> SqlResult<T> {
 fn refuse_read_only(command: &std::ffi::CStr) {
     // SAFETY: reads the state of the transaction. The error it may raise is passed on by pgrx.
     unsafe { pg_sys::PreventCommandIfReadOnly(command.as_ptr()) };
+}
+
+/// Refuses to use the tables of another version of the extension than the library's.
+fn refuse_other_version() -> Result<(), ErrorReport> {
+    reported(VersionMismatch::refuse())
 }
 
 thread_local! {

@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 
 use super::row_writer::{conditions_of, names_of, RowWriter};
 use super::sources::watched;
-use super::{caller, Table};
+use super::{caller, refuse_other_version, Table};
 use crate::pg::capture::{BoundRelation, Scratch};
 use crate::pg::condition::Conditions;
 use crate::pg::descriptor::columns;
@@ -29,6 +29,7 @@ fn preview(
     max_rows: Option<i32>,
     call: pg_sys::FunctionCallInfo,
 ) -> Result<(), ErrorReport> {
+    refuse_other_version()?;
     reported(with_error_context(|| {
         // SAFETY: this is the call's own argument.
         let mut set = unsafe { ResultSet::begin(call) }?;

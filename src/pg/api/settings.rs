@@ -8,7 +8,7 @@ use pgrx::AnyElement;
 
 use super::arguments::{text, texts};
 use super::preview::{c_string, jsonb};
-use super::{as_owner, caller, no_such_index, refuse_read_only, warn_unless_preloaded};
+use super::{as_owner, caller, no_such_index, refuse_other_version, refuse_read_only, warn_unless_preloaded};
 use crate::index_settings::{SourceFacts, ValueKind};
 use crate::pg::capture::next_id;
 use crate::pg::guc;
@@ -21,6 +21,7 @@ use crate::rules::{are_changes, parse_columns, Mode};
 
 #[pg_extern(sql = false)]
 fn index_settings(index_name: Option<&str>) -> Result<Option<AnyElement>, ErrorReport> {
+    refuse_other_version()?;
     let caller = caller();
     let settings = as_owner(|| wanted(index_name, caller).map(|(_, settings)| settings));
     reported(settings).map(|settings| element(&settings))
@@ -28,6 +29,7 @@ fn index_settings(index_name: Option<&str>) -> Result<Option<AnyElement>, ErrorR
 
 #[pg_extern(sql = false)]
 fn page_config(indices: Option<Array<'_, &str>>) -> Result<Option<AnyElement>, ErrorReport> {
+    refuse_other_version()?;
     let caller = caller();
     let config = as_owner(|| {
         let named = texts("indices", indices)?;
@@ -67,6 +69,7 @@ fn owned(caller: pg_sys::Oid) -> SqlResult<Vec<Option<String>>> {
 #[pg_extern(sql = false)]
 fn configure_index(index_name: Option<&str>) -> Result<(), ErrorReport> {
     refuse_read_only(c"audit_algolia.configure_index()");
+    refuse_other_version()?;
     let caller = caller();
     reported(as_owner(|| {
         let (index, settings) = wanted(index_name, caller)?;

@@ -10,6 +10,7 @@ use super::{indices, my_database};
 use crate::pg::clock::now;
 use crate::pg::databases::my_name;
 use crate::pg::report::{reported, SqlResult};
+use crate::pg::version::{VersionMismatch, MISMATCH_HINT};
 use crate::pg::{guc, shmem};
 use crate::shared_state::{Announcements, Lane, Micros, SharedState};
 
@@ -93,7 +94,11 @@ fn queue_stats() -> Result<
 
 pub(super) fn queue_rows() -> SqlResult<Vec<QueueStats>> {
     let (database, now) = (my_database(), now());
-    let workers = shmem::shared_state().map_or(0, |mut shared_state| shared_state.running_workers(database));
+    let mismatch = VersionMismatch::find()?;
+    // Workers that run deliver nothing then.
+    let workers = shmem::shared_state()
+        .filter(|_| mismatch.is_none())
+        .map_or(0, |mut shared_state| shared_state.running_workers(database));
     let trouble = shmem::shared_state().and_then(|shared_state| {
         shared_state.trouble(database).map(|(trouble, at)| (trouble.to_owned(), at))
     });
@@ -110,7 +115,7 @@ pub(super) fn queue_rows() -> SqlResult<Vec<QueueStats>> {
         });
         let lane = snapshot.lane;
         let (last_error, last_error_at) = match (&trouble, lane.last_error.get()) {
-            _ if state == NO_WORKER => no_worker(trouble.as_ref()),
+            _ if state == NO_WORKER => no_worker(mismatch.as_ref(), trouble.as_ref()),
             (Some((trouble, at)), _) if *at >= lane.last_error_at => (Some(trouble.clone()), *at),
             (_, error) => (error.map(str::to_owned), lane.last_error_at),
         };
@@ -183,8 +188,11 @@ fn state(lane: Option<&Lane>, workers: usize, paused: bool, now: pg_sys::Timesta
     }
 }
 
-/// Why no worker serves the database, if that is known, and since when.
-fn no_worker(trouble: Option<&(String, Micros)>) -> (Option<String>, Micros) {
+/// Why no worker serves the database, as far as that is known, and since when.
+fn no_worker(
+    mismatch: Option<&VersionMismatch>,
+    trouble: Option<&(String, Micros)>,
+) -> (Option<String>, Micros) {
     let name = my_name();
     let setting = if !shmem::is_preloaded() {
         Some("audit_algolia is not in shared_preload_libraries. Add it and restart the server.".to_owned())
@@ -198,7 +206,7 @@ fn no_worker(trouble: Option<&(String, Micros)>) -> (Option<String>, Micros) {
     match (setting, trouble) {
         (Some(setting), _) => (Some(setting), 0),
         (None, Some((trouble, at))) => (Some(trouble.clone()), *at),
-        (None, None) => (None, 0),
+        (None, None) => (mismatch.map(|mismatch| format!("{mismatch}. {MISMATCH_HINT}")), 0),
     }
 }
 

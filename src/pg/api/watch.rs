@@ -12,7 +12,7 @@ use super::sources::{sources_of, NewSource};
 use super::stale_triggers::{drop_stale_triggers, stale_triggers};
 use super::table_checks::{check_key, check_mirrored, check_table, check_virtual};
 use super::triggers::{drop_leaf_triggers, drop_trigger};
-use super::{as_owner, refuse_read_only, warn_unless_preloaded, Table};
+use super::{as_owner, refuse_other_version, refuse_read_only, warn_unless_preloaded, Table};
 use crate::pg::backfill::{take, this_transaction, OwnRows};
 use crate::pg::condition::{self, ConditionKind};
 use crate::pg::encoding::utf8;
@@ -47,6 +47,7 @@ fn watch(
     let caller = Caller::current();
     let path = filter.or(alert).map(|_| condition::search_path()).unwrap_or_default();
     refuse_read_only(c"audit_algolia.watch()");
+    refuse_other_version()?;
     reported(with_error_context(|| {
         check_length("filter", filter.map_or(0, <[u8]>::len))?;
         check_length("alert", alert.map_or(0, <[u8]>::len))?;
@@ -212,6 +213,7 @@ impl Table {
 fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<&str>) -> Result<(), ErrorReport> {
     let caller = Caller::current();
     refuse_read_only(c"audit_algolia.unwatch()");
+    refuse_other_version()?;
     reported(with_error_context(|| {
         let index_name = text("index_name", index_name)?;
         as_owner(|| {

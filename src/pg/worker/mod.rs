@@ -31,6 +31,7 @@ use pgrx::prelude::*;
 use super::clock::now;
 use super::connection::connect;
 use super::process::{self, in_transaction};
+use super::version::LIBRARY_VERSION;
 use super::{flight_recorder, guc, report, shmem};
 use crate::shared_state::WorkerExit;
 use extension_check::still_has_extension;
@@ -122,7 +123,7 @@ pub(super) fn is_served() -> bool {
 
 /// Whether the extension exists in the library's version.
 pub(super) fn is_of_our_version() -> bool {
-    statements::extension_version().is_ok_and(|found| found.as_deref() == Some(env!("CARGO_PKG_VERSION")))
+    statements::extension_version().is_ok_and(|found| found.as_deref() == Some(LIBRARY_VERSION))
 }
 
 /// Takes the slot that the launcher reserved. Returns the database to serve; `None` if the slot was given up or the

@@ -23,7 +23,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::sources::{fitting, watched};
-use super::{as_owner, caller, refuse_read_only, Table};
+use super::{as_owner, caller, refuse_other_version, refuse_read_only, Table};
 use crate::pg::capture::{OpenTables, QueueWriter};
 use crate::pg::error_context::with_error_context;
 use crate::pg::latest_snapshot::first_row;
@@ -56,6 +56,7 @@ fn reconcile(
     >,
     ErrorReport,
 > {
+    refuse_other_version()?;
     let repair = repair.unwrap_or(false);
     if repair {
         refuse_read_only(c"audit_algolia.reconcile(repair => true)");

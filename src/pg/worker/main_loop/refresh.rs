@@ -10,6 +10,7 @@ use super::state::{Index, WorkerLoop};
 use crate::delivery::http::HttpClient;
 use crate::delivery::sink::Sink;
 use crate::pg::clock::now;
+use crate::pg::version::{VersionMismatch, MISMATCH_HINT};
 use crate::pg::worker::prepared_alerts::send_prepared_alerts;
 use crate::pg::worker::statements::{extension_version, has_backfills, indices, Statements};
 use crate::pg::worker::unused::close_unused_lanes_at_once;
@@ -55,23 +56,19 @@ impl WorkerLoop {
     /// Checks that the extension's objects have the library's version. After a new library was installed they have not
     /// until `ALTER EXTENSION … UPDATE`, and this library does not know the tables of another version.
     fn check_version(&mut self) {
-        let library = env!("CARGO_PKG_VERSION");
-        let found = match extension_version() {
-            Ok(found) => found.filter(|version| version != library),
+        let mismatch = match extension_version() {
+            Ok(found) => found.and_then(VersionMismatch::of),
             Err(error) => {
                 log_problem("audit_algolia could not read the version of its extension", &error);
                 return;
             }
         };
-        if self.other_version == found {
+        if self.other_version == mismatch {
             return;
         }
-        if let Some(version) = &found {
-            let message = format!(
-                "audit_algolia delivers nothing: the library is version {library}, the extension {version}"
-            );
-            let hint = "Run ALTER EXTENSION audit_algolia UPDATE; if the library is the older one, install the new one \
-                        and restart the server. Rows wait.";
+        if let Some(mismatch) = &mismatch {
+            let message = format!("audit_algolia delivers nothing: {mismatch}");
+            let hint = format!("{MISMATCH_HINT} Rows wait.");
             if let Some(mut shared_state) = shmem::shared_state() {
                 shared_state.note_trouble(self.database, &format!("{message}. {hint}"), now());
             }
@@ -84,7 +81,7 @@ impl WorkerLoop {
             .report(PgLogLevel::WARNING);
             self.statements = None;
         }
-        self.other_version = found;
+        self.other_version = mismatch;
     }
 
     /// Opens a lane for each index. If there are not enough lanes, unused indices get none.

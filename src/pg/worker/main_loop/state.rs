@@ -8,6 +8,7 @@ use crate::delivery::http::HttpClient;
 use crate::delivery::sender_pool::{SendJob, SenderPool};
 use crate::delivery::settings::DeliverySettings;
 use crate::delivery::sink::Sink;
+use crate::pg::version::VersionMismatch;
 use crate::pg::wait_set::WaitSet;
 use crate::pg::worker::in_flight::InFlight;
 use crate::pg::worker::statements::Statements;
@@ -44,8 +45,8 @@ pub(in crate::pg::worker) struct WorkerLoop {
     pub(super) settings_error_logged: HashMap<i32, Micros>,
     /// The extension was dropped while this worker used its queue.
     pub(super) queue_is_gone: bool,
-    /// The version of the extension, if it is not the library's. Its tables are not touched then.
-    pub(super) other_version: Option<String>,
+    /// The extension's objects are of another version than the library. Its tables are not touched then.
+    pub(super) other_version: Option<VersionMismatch>,
     /// Table statistics have not been reported since the last transaction.
     pub(super) stats_pending: bool,
     /// The process may still keep memory that it does not need.
