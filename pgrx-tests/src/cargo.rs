@@ -52,12 +52,16 @@ pub fn command() -> Command {
 /// Adds the options that build the extension for one PostgreSQL version: features, headers and target folder. Builds
 /// for tests also have the failpoints.
 pub fn for_server(cargo: &mut Command, pg: &PgConfig, profile: Profile) {
+    for_server_into(cargo, pg, profile, &extension_target(pg));
+}
+
+fn for_server_into(cargo: &mut Command, pg: &PgConfig, profile: Profile, target: &Path) {
     let failpoints = if profile == Profile::Dev { ",failpoints" } else { "" };
     cargo
         .args(["-p", "audit_algolia", "--no-default-features", "--features"])
         .arg(format!("pg{}{failpoints}", pg.major()))
         .arg("--target-dir")
-        .arg(extension_target(pg))
+        .arg(target)
         .env("PGRX_PG_CONFIG_PATH", pg.path());
 }
 
@@ -81,12 +85,30 @@ pub fn build_extension(pg: &PgConfig, profile: Profile) -> Result<PathBuf> {
     Ok(library)
 }
 
+/// Builds the extension, as for tests, from another source than this workspace's, and puts its library into a file.
+pub(crate) fn build_other(source: &Path, pg: &PgConfig, version: &str, library: &Path) -> Result<()> {
+    let target = target_dir().join("extension").join(format!("pg{}-{version}", pg.major()));
+    begin_with_anothers(&target, "debug")?;
+    let mut cargo = command();
+    cargo.current_dir(source).args(["build", "-q", "--lib"]);
+    for_server_into(&mut cargo, pg, Profile::Dev, &target);
+    let status = cargo.status().context("cargo could not be started")?;
+    ensure!(status.success(), "version {version} of the extension does not build: {status}");
+    fs::rename(target.join("debug").join(LIBRARY), library)?;
+    Ok(fs::remove_dir_all(&target)?)
+}
+
 /// Copies the folder of a profile from another target folder beside this one, unless it exists. Most crates do not depend
-/// on the version of PostgreSQL, and need not be compiled again.
+/// on the version of PostgreSQL, and need not be compiled again. A folder of the same PostgreSQL is preferred.
 pub fn begin_with_anothers(target: &Path, folder: &str) -> Result<()> {
     let (all, new) = (target.parent().unwrap_or(target), target.join(format!("{folder}.new")));
-    let others = fs::read_dir(all).into_iter().flatten().flatten().map(|entry| entry.path().join(folder));
-    let Some(other) = others.into_iter().find(|other| other.join(".fingerprint").is_dir()) else {
+    let others = fs::read_dir(all).into_iter().flatten().flatten().map(|entry| entry.path());
+    let others = others.filter(|other| other.join(folder).join(".fingerprint").is_dir());
+    let is_same_server = |other: &PathBuf| {
+        let start = |path: &Path| path.file_name()?.to_str()?.split('-').next().map(str::to_owned);
+        start(other) == start(target)
+    };
+    let Some(other) = others.max_by_key(is_same_server).map(|other| other.join(folder)) else {
         return Ok(());
     };
     if target.join(folder).exists() {
@@ -102,7 +124,8 @@ pub fn begin_with_anothers(target: &Path, folder: &str) -> Result<()> {
     Ok(fs::rename(&new, target.join(folder))?)
 }
 
-const LIBRARY: &str =
+/// The file name of the library that cargo builds.
+pub(crate) const LIBRARY: &str =
     if cfg!(target_os = "macos") { "libaudit_algolia.dylib" } else { "libaudit_algolia.so" };
 
 fn extension_target(pg: &PgConfig) -> PathBuf {

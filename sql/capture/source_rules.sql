@@ -17,10 +17,12 @@ select
         from audit_algolia.backfill as b
         where b.source = s.id and b.state in ('waiting', 'running', 'throttled', 'failed')
     ),
-    s.alert,
-    case when s.alert is not null then (select i.name from audit_algolia.index as i where i.id = s.index_id) end
+    a.alert,
+    case when a.alert is not null then (select i.name from audit_algolia.index as i where i.id = s.index_id) end
 from audit_algolia.source as s
 join pg_catalog.pg_class as c on c.oid = s.relation
+-- The table has no such column before the extension is updated from 0.1.0.
+cross join lateral (select pg_catalog.to_jsonb(s) ->> 'alert') as a (alert)
 where s.id = $1
     and (
         s.relation = $2

@@ -26,7 +26,7 @@ create function audit_algolia.watch(
     alert text default null)
     returns integer
     language c volatile
-    as 'MODULE_PATHNAME', 'watch_wrapper';
+    as 'MODULE_PATHNAME', 'watch_0_2_wrapper';
 comment on function audit_algolia.watch(regclass, text, text[], text[], text[], text, text[], text, text, text[], boolean, text, text) is
     'Watches a table: from now on its committed changes are delivered to an Algolia index. Returns the source''s id. Needs ownership of the table.';
 

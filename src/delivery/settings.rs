@@ -132,7 +132,11 @@ mod tests {
     #[test]
     fn the_user_agent_has_the_form_of_the_official_clients() {
         let mut settings = for_tests();
-        assert_eq!(settings.user_agent(), "Algolia for audit_algolia (0.1.0); PostgreSQL (15.18)");
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(
+            settings.user_agent(),
+            format!("Algolia for audit_algolia ({version}); PostgreSQL (15.18)")
+        );
         settings.user_agent_suffix = "; my gateway (2)\r\nx-evil: 1".to_owned();
         assert!(settings.user_agent().ends_with("(15.18); my gateway (2)x-evil: 1"));
     }

@@ -10,6 +10,9 @@ use anyhow::{Context, Result};
 
 use crate::cargo;
 
+/// What the names of all scripts start with.
+const SCRIPT_START: &str = "audit_algolia--";
+
 /// The name of the install script.
 pub(super) fn script_name() -> String {
     format!("audit_algolia--{}.sql", env!("CARGO_PKG_VERSION"))
@@ -20,8 +23,28 @@ fn script_parts() -> Result<Vec<PathBuf>> {
     sql_files(&cargo::workspace().join("sql/install"), "")
 }
 
+/// The steps from one version to the next, and back.
 fn upgrade_steps() -> Result<Vec<PathBuf>> {
-    sql_files(&cargo::workspace().join("sql"), "audit_algolia--")
+    sql_files(&cargo::workspace().join("sql"), SCRIPT_START)
+}
+
+/// The install scripts of released versions, which tests of upgrades begin with. No package has them.
+fn released_scripts() -> Result<Vec<PathBuf>> {
+    sql_files(&cargo::workspace().join("sql/released"), SCRIPT_START)
+}
+
+/// The released versions, the oldest first.
+///
+/// # Errors
+/// When their folder cannot be read.
+pub fn released_versions() -> Result<Vec<String>> {
+    let scripts = released_scripts()?;
+    let names = scripts.iter().filter_map(|path| path.file_stem()?.to_str()?.strip_prefix(SCRIPT_START));
+    let mut versions: Vec<String> = names.map(str::to_owned).collect();
+    versions.sort_by_key(|version| {
+        version.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>()
+    });
+    Ok(versions)
 }
 
 fn sql_files(folder: &Path, start: &str) -> Result<Vec<PathBuf>> {
@@ -55,10 +78,14 @@ pub fn extension_files() -> Result<Vec<(String, Vec<u8>)>> {
         files.push((script_name(), script.into_bytes()));
     }
     for step in upgrade_steps()? {
-        let name = step.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        files.push((name, fs::read(&step)?));
+        files.push(named(&step)?);
     }
     Ok(files)
+}
+
+fn named(file: &Path) -> Result<(String, Vec<u8>)> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok((name, fs::read(file)?))
 }
 
 /// Puts library, control file and scripts into the folders of a new copy.
@@ -74,7 +101,8 @@ pub(super) fn add_extension(library: &Path, libraries: &Path, extensions: &Path)
     };
     let suffix = library.extension().unwrap_or_default().to_string_lossy();
     put(libraries.join(format!("audit_algolia.{suffix}")), &fs::read(library)?)?;
-    for (name, content) in extension_files()? {
+    let released = released_scripts()?.iter().map(|script| named(script)).collect::<Result<Vec<_>>>()?;
+    for (name, content) in released.into_iter().chain(extension_files()?) {
         put(extensions.join(name), &content)?;
     }
     Ok(())
@@ -86,7 +114,7 @@ pub(super) fn fingerprint(library: &Path) -> Result<u64> {
     let meta = fs::metadata(library)?;
     (library, meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
     fs::read(cargo::workspace().join("audit_algolia.control"))?.hash(&mut hasher);
-    for file in script_parts()?.iter().chain(&upgrade_steps()?) {
+    for file in script_parts()?.iter().chain(&upgrade_steps()?).chain(&released_scripts()?) {
         (file, fs::read(file)?).hash(&mut hasher);
     }
     Ok(hasher.finish())

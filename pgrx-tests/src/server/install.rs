@@ -11,6 +11,8 @@ use std::fs::{self, File, Permissions};
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{ensure, Context, Result};
 use nix::fcntl::{Flock, FlockArg};
@@ -106,6 +108,29 @@ impl Installation {
         let installation = Installation::open(&root)?;
         remove_unused(&cache, &name);
         Ok(installation)
+    }
+
+    /// A copy whose library can be replaced, because nothing else uses it.
+    pub fn own_copy(&self) -> Result<Installation> {
+        static COPIES: AtomicU32 = AtomicU32::new(0);
+        let _one_at_a_time = lock(&self.cache().join("lock"), FlockArg::LockExclusive)?;
+        let number = COPIES.fetch_add(1, Ordering::Relaxed);
+        let root = self.cache().join(format!("with-own-{}-{number}", process::id()));
+        in_one_step(self.cache(), &root, |new| copy_tree(&self.root, new, Make::Link))?;
+        Installation::open(&root)
+    }
+
+    /// The extension's library.
+    pub fn library(&self) -> PathBuf {
+        self.modules.join(cargo::LIBRARY.trim_start_matches("lib"))
+    }
+
+    /// Replaces the extension's library, as a package does: a server that has loaded the old one goes on with it.
+    pub fn replace_library(&self, library: &Path) -> Result<()> {
+        let new = self.modules.join("new");
+        fs::copy(library, &new)?;
+        fs::set_permissions(&new, Permissions::from_mode(0o644))?;
+        Ok(fs::rename(&new, self.library())?)
     }
 
     /// Opens an installation that was prepared before.

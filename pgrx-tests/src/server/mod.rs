@@ -14,6 +14,7 @@ mod layout;
 mod log;
 mod pg_config;
 mod port;
+mod released;
 mod settings;
 mod template;
 
@@ -21,8 +22,9 @@ pub use account::Account;
 pub use builder::Builder;
 pub(crate) use client::is_end_of_session;
 pub use cluster::{Cluster, StopMode};
-pub use extension::extension_files;
+pub use extension::{extension_files, released_versions};
 pub use folder::{clusters_folder, WARNINGS_VARIABLE};
 pub use install::{Installation, INSTALLATION_VARIABLE, NEWER_VARIABLE};
 pub use log::LogMark;
 pub use pg_config::PgConfig;
+pub use released::released_library;

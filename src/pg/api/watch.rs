@@ -27,9 +27,43 @@ use crate::rules::{
     check_time_column, parse_columns, Mode, RuleError, WatchedColumn,
 };
 
+/// `watch` as version 0.1.0 declares it.
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn watch(
+    source: Option<pg_sys::Oid>,
+    index_name: Option<&str>,
+    columns: Option<Array<'_, &str>>,
+    pseudonymize: Option<Array<'_, &str>>,
+    object_id: Option<Array<'_, &str>>,
+    filter: Option<&[u8]>,
+    operations: Option<Array<'_, &str>>,
+    mode: Option<&str>,
+    time_column: Option<&str>,
+    facets: Option<Array<'_, &str>>,
+    backfill: Option<bool>,
+    object_prefix: Option<&str>,
+) -> Result<i32, ErrorReport> {
+    watch_0_2(
+        source,
+        index_name,
+        columns,
+        pseudonymize,
+        object_id,
+        filter,
+        operations,
+        mode,
+        time_column,
+        facets,
+        backfill,
+        object_prefix,
+        None,
+    )
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn watch_0_2(
     source: Option<pg_sys::Oid>,
     index_name: Option<&str>,
     columns: Option<Array<'_, &str>>,
