@@ -40,7 +40,7 @@ impl Index {
             entries.flat_map(|entry| entry.split(',')).map(|entry| unwrap(entry).1)
         };
         entries("attributesForFaceting").for_each(|path| self.records.facets(path, |_| ()));
-        entries("numericAttributesForFiltering").for_each(|path| self.records.numbers(path, |_| ()));
+        entries("numericAttributesForFiltering").for_each(|path| self.records.numbers(path, |_, _| ()));
         entries("searchableAttributes").for_each(|path| self.records.words(path, |_| ()));
         entries("customRanking").take(1).for_each(|path| self.records.ranks(path, |_| ()));
     }
@@ -100,9 +100,10 @@ impl Records {
         look(self.postings.borrow_mut().facets.column(path, &self.by_id))
     }
 
-    /// Looks at the numbers of an attribute, in buckets.
-    pub(super) fn numbers<T>(&self, path: &str, look: impl FnOnce(&Column<i64>) -> T) -> T {
-        look(self.postings.borrow_mut().numbers.column(path, &self.by_id))
+    /// Looks at the numbers of an attribute, in buckets and in spans.
+    pub(super) fn numbers<T>(&self, path: &str, look: impl FnOnce(&Column<i64>, &Column<i64>) -> T) -> T {
+        let postings = &mut *self.postings.borrow_mut();
+        look(postings.numbers.column(path, &self.by_id), postings.spans.column(path, &self.by_id))
     }
 
     /// Looks at the number of an attribute that counts for ranking, in buckets.

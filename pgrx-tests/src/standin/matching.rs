@@ -1,12 +1,12 @@
 //! Which records of an index match a condition, and which have the words of a query.
 
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
-use roaring::RoaringBitmap;
+use roaring::{MultiOps, RoaringBitmap};
 
 use super::filter::{is_same_facet, unwrap, Comparison, Condition, Kind, Test};
 use super::index::Index;
-use super::postings::bucket;
+use super::postings::{bucket, Column, SPAN};
 use super::record::{any, to_thousandths, Record};
 
 impl Condition {
@@ -86,13 +86,12 @@ impl Test {
         if first > last {
             return found;
         }
-        index.records.numbers(&self.attribute, |column| {
-            for (bucket, numbers) in column.range(first..=last) {
-                if *bucket == first || *bucket == last {
-                    doubtful |= numbers;
-                } else {
-                    found |= numbers;
-                }
+        index.records.numbers(&self.attribute, |buckets, spans| {
+            for end in [first, last] {
+                doubtful |= buckets.get(&end).unwrap_or(&RoaringBitmap::new());
+            }
+            if first < last {
+                found = whole(first + 1..last, buckets, spans);
             }
         });
         let (low, high) = (to_thousandths(low), to_thousandths(high));
@@ -106,6 +105,17 @@ impl Test {
         }
         found
     }
+}
+
+/// The records with a number in these buckets.
+fn whole(wanted: Range<i64>, buckets: &Column<i64>, spans: &Column<i64>) -> RoaringBitmap {
+    let inner = (wanted.start + SPAN - 1).div_euclid(SPAN)..wanted.end.div_euclid(SPAN);
+    if inner.start >= inner.end {
+        return buckets.range(wanted).map(|(_, numbers)| numbers).union();
+    }
+    let before = buckets.range(wanted.start..inner.start * SPAN);
+    let after = buckets.range(inner.end * SPAN..wanted.end);
+    before.chain(spans.range(inner)).chain(after).map(|(_, numbers)| numbers).union()
 }
 
 fn any_number(record: &Record, attribute: &str, accepts: impl Fn(f64) -> bool) -> bool {
