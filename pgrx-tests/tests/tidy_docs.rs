@@ -151,6 +151,18 @@ fn the_table_of_a_module_names_its_files() {
     }
 }
 
+#[test]
+fn what_pgxn_is_told_is_true() {
+    let meta: serde_json::Value = serde_json::from_str(&read(&workspace().join("META.json"))).unwrap();
+    let provided = &meta["provides"]["audit_algolia"];
+    for version in [&meta["version"], &provided["version"]] {
+        assert_eq!(version, env!("CARGO_PKG_VERSION"));
+    }
+    for file in [&provided["file"], &provided["docfile"]] {
+        assert!(workspace().join(file.as_str().unwrap()).is_file(), "{file}");
+    }
+}
+
 /// A blank line ends a table. A row after it is a paragraph with bars, unless it begins another table.
 #[test]
 fn no_blank_line_cuts_a_table_in_two() {
