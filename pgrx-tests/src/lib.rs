@@ -2,6 +2,7 @@
 
 pub mod cargo;
 pub mod chaos;
+pub mod crates;
 pub mod history;
 pub mod memory;
 pub mod mirror;

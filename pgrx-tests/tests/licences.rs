@@ -3,30 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
 
 use audit_algolia_tests::cargo::workspace;
+use audit_algolia_tests::crates::{built_in, list, metadata, text};
 use serde_json::Value;
-
-/// Cargo's metadata of all packages, for the platform that the extension is released for.
-fn metadata() -> Value {
-    let output = Command::new(env!("CARGO"))
-        .current_dir(workspace())
-        .args(["metadata", "--offline", "--locked", "--format-version", "1"])
-        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value[key].as_array().map(Vec::as_slice).unwrap()
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_default()
-}
 
 /// The quoted words in a list of `deny.toml`, from the line that opens it to the one that closes it.
 fn denied(opening: &str) -> BTreeSet<String> {
@@ -106,7 +86,7 @@ fn licence_expressions_are_understood() {
 
 #[test]
 fn every_dependency_has_an_allowed_licence_and_comes_from_the_registry() {
-    let (metadata, allowed, banned) = (metadata(), denied("allow = ["), denied("deny = ["));
+    let (metadata, allowed, banned) = (metadata().unwrap(), denied("allow = ["), denied("deny = ["));
     let mut wrong = Vec::new();
     for package in list(&metadata, "packages") {
         let (name, licence) = (text(package, "name"), text(package, "license"));
@@ -123,28 +103,6 @@ fn every_dependency_has_an_allowed_licence_and_comes_from_the_registry() {
     }
     assert!(list(&metadata, "packages").len() > 50);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// The crates that the extension consists of: its normal dependencies, and theirs.
-fn built_in(metadata: &Value) -> BTreeSet<(String, String)> {
-    let nodes = list(&metadata["resolve"], "nodes");
-    let packages = list(metadata, "packages");
-    let package = |id: &str| packages.iter().find(|package| package["id"] == id).unwrap();
-    let root = packages.iter().find(|package| package["name"] == "audit_algolia").unwrap();
-    let (mut found, mut left) = (BTreeSet::new(), vec![text(root, "id")]);
-    while let Some(id) = left.pop() {
-        if !found.insert(id) {
-            continue;
-        }
-        let node = nodes.iter().find(|node| node["id"] == id).unwrap();
-        for dependency in list(node, "deps") {
-            if list(dependency, "dep_kinds").iter().any(|kind| kind["kind"].is_null()) {
-                left.push(text(dependency, "pkg"));
-            }
-        }
-    }
-    let theirs = found.into_iter().map(package).filter(|package| package["name"] != "audit_algolia");
-    theirs.map(|package| (text(package, "name").to_owned(), text(package, "license").to_owned())).collect()
 }
 
 /// Packages of npm whose licence is not on the list or not told in its words, and why they may be there.
@@ -208,7 +166,9 @@ fn the_table_of_licences_is_complete() {
          The extension is built from these crates besides its own code; a test compares the list with what cargo resolves.\n\
          Their sources carry the full texts.\n\n| crate | licence |\n|---|---|\n",
     );
-    for (name, licence) in built_in(&metadata()) {
+    let crates = built_in(&metadata().unwrap()).unwrap();
+    let crates: BTreeSet<_> = crates.into_iter().map(|one| (one.name, one.licence)).collect();
+    for (name, licence) in crates {
         table.push_str(&format!("| {name} | {licence} |\n"));
     }
     table.push_str(

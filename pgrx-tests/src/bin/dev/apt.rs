@@ -47,6 +47,18 @@ pub(crate) fn install(root: Root, packages: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Installs the package of a program, which has the program's name, unless the program is there.
+///
+/// # Errors
+/// When it is missing and cannot be installed.
+pub(crate) fn install_program(name: &str) -> Result<()> {
+    if !on_path(name) {
+        let root = root().with_context(|| format!("missing: {name}; Debian's package has the same name"))?;
+        install(root, &[name.to_owned()])?;
+    }
+    Ok(())
+}
+
 /// Makes sure that packages can be downloaded. Needs root only if apt's lists are missing.
 ///
 /// # Errors

@@ -1,7 +1,8 @@
-//! The developer's commands, which cargo's aliases run: `cargo verify`, `cargo demo`, `cargo measure`.
+//! The developer's commands, which cargo's aliases run: `cargo verify`, `cargo demo`, `cargo measure`, `cargo dist`.
 
 mod apt;
 mod demo;
+mod dist;
 mod interrupt;
 mod measure;
 mod package;
@@ -34,6 +35,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Measures capture, delivery and freshness side by side with alternatives
     Measure(measure::Arguments),
+    /// Makes packages for Debian's systems and Red Hat's
+    Dist(dist::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments).map(|()| true),
         Command::Measure(arguments) => measure::run(&arguments),
+        Command::Dist(arguments) => dist::run(&arguments).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,5 +1,5 @@
 //! Makes sure that PostgreSQL, its headers, a C compiler, libclang, rustfmt and clippy are installed, and Python where
-//! the official Algolia client is run. What the audit page needs is apart, because the rest does without it.
+//! programs from PyPI are run. What the audit page needs is apart, because the rest does without it.
 //!
 //! On Debian and its derivatives, as root or with a sudo that needs no password, it installs what is missing.
 //! Elsewhere, it names what is missing and the command to install it. The installation does not create or start a
@@ -36,8 +36,8 @@ impl std::error::Error for Missing {}
 pub(crate) enum Purpose {
     /// To build the extension and run a server.
     Serve,
-    /// To run the official Algolia client as well.
-    ServeAndCompare,
+    /// To run programs from PyPI as well.
+    ServeWithPython,
 }
 
 /// Installs what is missing, with a message, and returns the PostgreSQL to use.
@@ -114,7 +114,7 @@ fn lacks(purpose: Purpose) -> Vec<Lack> {
     if !has_libclang() {
         lacks.push(Lack { name: "libclang", packages: || names(&["libclang-dev"]) });
     }
-    if purpose == Purpose::ServeAndCompare && !has_python_environments() {
+    if purpose == Purpose::ServeWithPython && !has_python_environments() {
         lacks.push(Lack { name: "python3 with venv", packages: || names(&["python3", "python3-venv"]) });
     }
     lacks

@@ -100,7 +100,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         scale = Scale { counted: rows, disk: scale.disk.max(rows.div_ceil(1_200_000)), ..scale };
     }
     ensure_room(&scale)?;
-    let pg = provision(Purpose::ServeAndCompare)?;
+    let pg = provision(Purpose::ServeWithPython)?;
     let packages = while_waiting("fetching what it is compared with", || Packages::fetch(&pg));
     let installation = while_waiting("building the extension for release", || {
         Installation::prepare_with(&pg, Profile::Release, &packages.folders())

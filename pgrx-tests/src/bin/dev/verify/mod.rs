@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let mut tally = Tally::default();
     let versions = releases::wanted(&arguments.postgres)?;
     let started = begin("provision");
-    let pg = provision(Purpose::ServeAndCompare)?;
+    let pg = provision(Purpose::ServeWithPython)?;
     println!("PostgreSQL {} at {}", pg.version(), pg.path().display());
     let is_chaos = arguments.soak.is_some() || arguments.seed.is_some();
     if let (false, Err(missing)) = (is_chaos, provision_page(ForPage::Testing)) {
