@@ -187,9 +187,7 @@ impl Launcher {
             let due = entry.recount && entry.recount_at <= now;
             let recount = (due || never_came) && may_count;
             if recount {
-                entry.recount = false;
-                entry.counter = -1;
-                entry.counter_since = now;
+                entry.count_begins(now);
             }
             let is_present = entry.extension == Extension::Present;
             let wanted = match entry.extension {

@@ -70,7 +70,13 @@ impl SharedState {
     /// Publishes a committed transaction that was not completely announced. A count whose snapshot included its rows
     /// did not know that they would be added here, so another count is requested.
     pub fn publish_unannounced(&mut self, database: u32, changes: &[CommitDelta], now: Micros) -> LatchSet {
-        self.publish(database, changes, now).and(self.request_recount(database))
+        self.publish(database, changes, now).and(self.outdate_count(database))
+    }
+
+    /// A count that is running may be wrong in the end, so another one is requested.
+    pub(super) fn outdate_count(&mut self, database: u32) -> LatchSet {
+        self.database_mut(database).into_iter().for_each(|entry| entry.is_count_outdated = true);
+        self.request_recount(database)
     }
 
     /// All announcements of a database, for a count. A prepared transaction may commit at any time, so it counts as
@@ -103,8 +109,12 @@ impl SharedState {
         }
     }
 
-    /// All tables of a database have been counted: its counters are exact from now on.
+    /// All tables of a database have been counted: its counters are exact from now on, unless rows came that the count
+    /// did not know of. Then the next count makes them exact.
     pub fn counted(&mut self, database: u32) {
+        if self.database_mut(database).is_some_and(|entry| entry.is_count_outdated) {
+            return;
+        }
         let places: Vec<usize> = self.lanes_of(database).map(|(place, _)| place).collect();
         for place in places {
             if let Some(lane) = self.lane_at(place) {

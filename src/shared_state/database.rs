@@ -28,6 +28,8 @@ pub struct Database {
     pub extension_oid: u32,
     /// A count of the tables is requested, because the counters may be wrong.
     pub recount: bool,
+    /// Since the running count began, rows have become visible that it may or may not include.
+    pub(super) is_count_outdated: bool,
     /// The process that counts; 0: none, -1: being started.
     pub counter: i32,
     /// When the counting process was requested.
@@ -62,6 +64,7 @@ impl Database {
         extension: Extension::Unknown,
         extension_oid: 0,
         recount: false,
+        is_count_outdated: false,
         recount_at: 0,
         failed_counts: 0,
         swept_at: 0,
@@ -76,6 +79,12 @@ impl Database {
         trouble: FixedString::EMPTY,
         trouble_at: 0,
     };
+
+    /// A count is about to begin.
+    pub fn count_begins(&mut self, now: Micros) {
+        (self.recount, self.is_count_outdated) = (false, false);
+        (self.counter, self.counter_since) = (-1, now);
+    }
 
     /// Whether a statement needs the database for itself.
     pub fn is_vacated(&self, now: Micros) -> bool {

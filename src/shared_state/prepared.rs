@@ -48,8 +48,12 @@ impl SharedState {
         taken.collect()
     }
 
-    /// Rows of unknown number and place have been added to the queue.
+    /// Rows of unknown number and place have been added to the queue. The counters are wrong until the next count.
     pub fn read_again(&mut self, database: u32) -> LatchSet {
-        self.sweep(database, true).and(self.request_recount(database)).and(self.extension_changed(database))
+        let places: Vec<usize> = self.lanes_of(database).map(|(place, _)| place).collect();
+        for place in places {
+            self.lane_at(place).into_iter().for_each(|lane| lane.counted = false);
+        }
+        self.sweep(database, true).and(self.outdate_count(database)).and(self.extension_changed(database))
     }
 }
