@@ -17,6 +17,7 @@ mod lasting;
 mod machine;
 mod matrix;
 mod memory;
+mod packages;
 mod peers;
 mod pgbench;
 mod phases;
@@ -45,7 +46,7 @@ use audit_algolia_tests::cargo::{self, Profile};
 use audit_algolia_tests::server::{clusters_folder, Installation};
 
 use self::machine::Machine;
-use self::peers::Packages;
+use self::packages::Packages;
 use self::report::Report;
 use self::row::Row;
 use self::scale::{Scale, FULL, QUICK};

@@ -9,13 +9,13 @@ use crate::package::unpacked;
 
 /// Debian's packages of what is compared: the folder where each is unpacked, nothing if the server has it already, or
 /// why it is not available.
-pub(in super::super) struct Packages {
-    pub(in super::super) pgq: Result<Option<PathBuf>, String>,
+pub(super) struct Packages {
+    pub(super) pgq: Result<Option<PathBuf>, String>,
     pub(super) wal2json: Result<Option<PathBuf>, String>,
 }
 
 impl Packages {
-    pub(in super::super) fn fetch(pg: &PgConfig) -> Packages {
+    pub(super) fn fetch(pg: &PgConfig) -> Packages {
         let folder = cargo::target_dir().join("measure/debian");
         let fetch = |module: &str, package: &str| {
             let modules = pg.folder("pkglibdir").map_err(reason)?;
@@ -28,7 +28,7 @@ impl Packages {
         Packages { pgq: fetch("pgq_triggers", "pgq3"), wal2json: fetch("wal2json", "wal2json") }
     }
 
-    pub(in super::super) fn folders(&self) -> Vec<PathBuf> {
+    pub(super) fn folders(&self) -> Vec<PathBuf> {
         [&self.pgq, &self.wal2json].into_iter().flatten().flatten().cloned().collect()
     }
 }

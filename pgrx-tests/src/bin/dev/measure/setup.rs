@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use audit_algolia_tests::server::Installation;
 
-use super::peers::Packages;
+use super::packages::Packages;
 use super::scale::Scale;
 
 /// Where to measure, and how much.

@@ -4,7 +4,6 @@
 mod feed;
 mod install;
 mod kind;
-mod packages;
 mod service;
 
 use anyhow::{ensure, Result};
@@ -14,8 +13,7 @@ use audit_algolia_tests::standin::{ADMIN_KEY, APP_ID};
 
 use self::install::{node, python, Runtime};
 pub(super) use self::kind::Kind;
-use self::packages::reason;
-pub(super) use self::packages::Packages;
+use super::packages::reason;
 use super::report::Report;
 use super::rows::Records;
 use super::setup::Setup;
